@@ -1,0 +1,337 @@
+//! The fused linear layer: `y = act(x wᵀ + b)` with its backward in one operation.
+//!
+//! Forward is one matrix product onto rows that already hold the bias, then the activation in
+//! place. Backward computes `dz = dy ⊙ act'(y)` once and feeds three reductions through strided
+//! views: `dw = dzᵀ x`, `dx = dz w`, `db = Σ_rows dz`. Nothing is transposed in memory, and `dx`
+//! is not computed for the first layer.
+
+use crate::FusedOps;
+use crate::gemm::{Mat, matmul};
+use burn::backend::autodiff::{
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, tensor::FloatTensor};
+use burn::tensor::{Bytes, DType, Shape, Tensor};
+
+/// Activations whose derivative follows from the output alone, so that the pre-activation need
+/// not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// None.
+    Identity,
+    /// `max(0, z)`; derivative 0 at 0.
+    Relu,
+    /// `tanh z`.
+    Tanh,
+}
+
+/// `act(x wᵀ + b)`. Shapes: `x` `[n, in]`, `w` `[out * in]` (row by row, `[out, in]`), `b`
+/// `[out]`; the result is `[n, out]`.
+pub fn fused_linear(x: Tensor<2>, w: Tensor<1>, b: Tensor<1>, act: Activation) -> Tensor<2> {
+    let [_, inputs] = x.dims();
+    let [outputs] = b.dims();
+    assert_eq!(
+        w.dims()[0],
+        inputs * outputs,
+        "the weight of a {inputs} -> {outputs} layer has {} values",
+        inputs * outputs
+    );
+    Tensor::from_dispatch(Dispatch::linear_forward(
+        x.into_dispatch(),
+        w.into_dispatch(),
+        b.into_dispatch(),
+        act,
+    ))
+}
+
+pub(crate) fn composed_forward<B: Backend>(
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    b: FloatTensor<B>,
+    act: Activation,
+) -> FloatTensor<B> {
+    let (inputs, outputs) = (x.shape()[1], b.shape()[0]);
+    let w = B::float_swap_dims(B::float_reshape(w, [outputs, inputs].into()), 0, 1);
+    let z = B::float_matmul(x, w);
+    let z = B::float_add(z, B::float_reshape(b, [1, outputs].into()));
+    match act {
+        Activation::Identity => z,
+        Activation::Relu => B::relu(z),
+        Activation::Tanh => B::float_tanh(z),
+    }
+}
+
+pub(crate) fn composed_backward<B: Backend>(
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    y: FloatTensor<B>,
+    dy: FloatTensor<B>,
+    act: Activation,
+    wants_dx: bool,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let (inputs, outputs) = (x.shape()[1], y.shape()[1]);
+    let dz = match act {
+        Activation::Identity => dy,
+        Activation::Relu => B::relu_backward(y, dy),
+        Activation::Tanh => {
+            let square = B::float_mul(y.clone(), y);
+            B::float_sub(dy.clone(), B::float_mul(dy, square))
+        }
+    };
+    let dzt = B::float_swap_dims(dz.clone(), 0, 1);
+    let dw = B::float_reshape(B::float_matmul(dzt, x), [outputs * inputs].into());
+    let db = B::float_reshape(B::float_sum_dim(dz.clone(), 0), [outputs].into());
+    let dx = if wants_dx {
+        B::float_matmul(dz, B::float_reshape(w, [outputs, inputs].into()))
+    } else {
+        B::float_zeros([0].into(), &dz.device(), dz.dtype().into())
+    };
+    (dx, dw, db)
+}
+
+fn dense(t: &FlexTensor) -> FlexTensor {
+    if t.as_slice::<f32>().is_some() {
+        t.clone()
+    } else {
+        t.to_contiguous()
+    }
+}
+
+fn slice(t: &FlexTensor) -> &[f32] {
+    t.as_slice::<f32>()
+        .unwrap_or_else(|| unreachable!("made dense before"))
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(shape.into()),
+        DType::F32,
+    )
+}
+
+impl FusedOps for Flex {
+    fn linear_forward(x: FlexTensor, w: FlexTensor, b: FlexTensor, act: Activation) -> FlexTensor {
+        let (x, w, b) = (dense(&x), dense(&w), dense(&b));
+        let (n, inputs, outputs) = (x.shape()[0], x.shape()[1], b.shape()[0]);
+        let mut y = Vec::with_capacity(n * outputs);
+        for _ in 0..n {
+            y.extend_from_slice(slice(&b));
+        }
+        let w = Mat::new(slice(&w), outputs, inputs);
+        matmul(&mut y, Mat::new(slice(&x), n, inputs), w.t(), true);
+        pulp::Arch::new().dispatch(|| match act {
+            Activation::Identity => {}
+            Activation::Relu => y.iter_mut().for_each(|v| *v = v.max(0.0)),
+            Activation::Tanh => y.iter_mut().for_each(|v| *v = v.tanh()),
+        });
+        tensor(y, [n, outputs])
+    }
+
+    fn linear_backward(
+        x: FlexTensor,
+        w: FlexTensor,
+        y: FlexTensor,
+        dy: FlexTensor,
+        act: Activation,
+        wants_dx: bool,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (x, w, y) = (dense(&x), dense(&w), dense(&y));
+        let (n, inputs, outputs) = (x.shape()[0], x.shape()[1], y.shape()[1]);
+        let mut dy = dense(&dy);
+        if act != Activation::Identity {
+            // Copies only when somebody else still holds the gradient.
+            let start = dy.layout().start_offset();
+            let dz = &mut dy.storage_mut::<f32>()[start..start + n * outputs];
+            let y = slice(&y);
+            pulp::Arch::new().dispatch(|| match act {
+                Activation::Identity => {}
+                Activation::Relu => {
+                    for (d, &y) in dz.iter_mut().zip(y) {
+                        *d = if y > 0.0 { *d } else { 0.0 };
+                    }
+                }
+                Activation::Tanh => {
+                    for (d, &y) in dz.iter_mut().zip(y) {
+                        *d -= *d * (y * y);
+                    }
+                }
+            });
+        }
+        let dz = slice(&dy);
+        let mut dw = vec![0.0; outputs * inputs];
+        let dz_mat = Mat::new(dz, n, outputs);
+        matmul(&mut dw, dz_mat.t(), Mat::new(slice(&x), n, inputs), false);
+        let mut db = vec![0.0f32; outputs];
+        pulp::Arch::new().dispatch(|| {
+            for row in dz.chunks_exact(outputs.max(1)) {
+                for (b, &d) in db.iter_mut().zip(row) {
+                    *b += d;
+                }
+            }
+        });
+        let dx = if wants_dx {
+            let mut dx = vec![0.0; n * inputs];
+            matmul(&mut dx, dz_mat, Mat::new(slice(&w), outputs, inputs), false);
+            tensor(dx, [n, inputs])
+        } else {
+            tensor(Vec::new(), [0])
+        };
+        (dx, tensor(dw, [outputs * inputs]), tensor(db, [outputs]))
+    }
+}
+
+#[derive(Debug)]
+struct Linear;
+
+impl<B: FusedOps> Backward<B, 3> for Linear {
+    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, Activation);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, w, y, act) = ops.state;
+        let dy = grads.consume::<B>(&ops.node);
+        let [to_x, to_w, to_b] = ops.parents;
+        let (dx, dw, db) = B::linear_backward(x, w, y, dy, act, to_x.is_some());
+        for (parent, gradient) in [(to_x, dx), (to_w, dw), (to_b, db)] {
+            if let Some(node) = parent {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn linear_forward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        act: Activation,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), w.node(), b.node()];
+        let (x, w, b) = (x.into_primitive(), w.into_primitive(), b.into_primitive());
+        match Linear.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let y = B::linear_forward(x.clone(), w.clone(), b, act);
+                prep.finish((x, w, y.clone(), act), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, b, act)),
+        }
+    }
+
+    fn seed_gradient(z: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
+        crate::seed::tracked::<B, C>(z, g)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slices::to_vec;
+    use burn::tensor::{Device, TensorData};
+
+    fn noise(n: usize, seed: u32) -> Vec<f32> {
+        let mut s = seed;
+        (0..n)
+            .map(|_| {
+                s = s.wrapping_mul(1664525).wrapping_add(1013904223);
+                (s >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    fn leaf<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+            .autodiff()
+            .require_grad()
+    }
+
+    /// Values and gradients against the same function written with the engine's own operations.
+    #[test]
+    fn agrees_with_the_composed_version() {
+        for act in [Activation::Identity, Activation::Relu, Activation::Tanh] {
+            for (n, inputs, outputs) in [(1, 1, 1), (5, 3, 7), (33, 65, 17)] {
+                let run = |fused: bool| {
+                    let x = leaf(noise(n * inputs, 1), [inputs, n]);
+                    let w = leaf(noise(outputs * inputs, 2), [outputs * inputs]);
+                    let b = leaf(noise(outputs, 3), [outputs]);
+                    // A strided input: the transpose is a view.
+                    let xt = x.clone().transpose();
+                    let y = if fused {
+                        fused_linear(xt, w.clone(), b.clone(), act)
+                    } else {
+                        let wt = w.clone().reshape([outputs, inputs]).transpose();
+                        let z = xt.matmul(wt) + b.clone().reshape([1, outputs]);
+                        match act {
+                            Activation::Identity => z,
+                            Activation::Relu => burn::tensor::activation::relu(z),
+                            Activation::Tanh => z.tanh(),
+                        }
+                    };
+                    let weight = Tensor::<2>::from_data(
+                        TensorData::new(noise(n * outputs, 4), [n, outputs]),
+                        &Device::flex(),
+                    );
+                    let mut grads = (y.clone() * weight).sum().backward();
+                    [
+                        to_vec(&y),
+                        to_vec(&x.grad_remove(&mut grads).expect("leaf")),
+                        to_vec(&w.grad_remove(&mut grads).expect("leaf")),
+                        to_vec(&b.grad_remove(&mut grads).expect("leaf")),
+                    ]
+                };
+                for (fused, composed) in run(true).iter().zip(run(false).iter()) {
+                    for (a, b) in fused.iter().zip(composed) {
+                        assert!((a - b).abs() <= 2e-5 * (1.0 + b.abs()), "{a} and {b}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The gradient of the weights against finite differences of an f64 reference.
+    #[test]
+    fn agrees_with_finite_differences_in_f64() {
+        let (n, inputs, outputs) = (4, 3, 2);
+        let (x, w, b, g) = (
+            noise(n * inputs, 5),
+            noise(outputs * inputs, 6),
+            noise(outputs, 7),
+            noise(n * outputs, 8),
+        );
+        let loss = |w: &[f64]| -> f64 {
+            let mut total = 0.0;
+            for i in 0..n {
+                for o in 0..outputs {
+                    let z = f64::from(b[o])
+                        + (0..inputs)
+                            .map(|k| f64::from(x[i * inputs + k]) * w[o * inputs + k])
+                            .sum::<f64>();
+                    total += z.tanh() * f64::from(g[i * outputs + o]);
+                }
+            }
+            total
+        };
+        let wt = leaf(w.clone(), [outputs * inputs]);
+        let y = fused_linear(
+            leaf(x.clone(), [n, inputs]),
+            wt.clone(),
+            leaf(b.clone(), [outputs]),
+            Activation::Tanh,
+        );
+        let gt = Tensor::<2>::from_data(TensorData::new(g.clone(), [n, outputs]), &Device::flex());
+        let mut grads = crate::seed(y, gt).backward();
+        let dw = to_vec(&wt.grad_remove(&mut grads).expect("leaf"));
+        let base: Vec<f64> = w.iter().map(|&v| f64::from(v)).collect();
+        for (i, &d) in dw.iter().enumerate() {
+            let h = 1e-6;
+            let (mut up, mut down) = (base.clone(), base.clone());
+            up[i] += h;
+            down[i] -= h;
+            let exact = (loss(&up) - loss(&down)) / (2.0 * h);
+            assert!((f64::from(d) - exact).abs() < 1e-5, "{d} and {exact}");
+        }
+    }
+}

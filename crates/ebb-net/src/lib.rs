@@ -1,0 +1,46 @@
+//! Networks whose every activation has a name and can be read, replaced or differentiated.
+//!
+//! A [`Network`] is an architecture: it names its parameters and computes. A [`Model`] is a
+//! network with its parameters. Nothing here trains.
+
+pub mod activation;
+pub mod cnn;
+pub mod init;
+pub mod mlp;
+pub mod model;
+pub mod network;
+pub mod norm;
+pub mod resnet;
+pub mod spec;
+pub mod taps;
+
+pub use activation::ActivationKind;
+pub use init::Init;
+pub use model::{Leaves, Model};
+pub use network::{LinearSite, Mode, Network, Output, Pass};
+pub use spec::NetworkSpec;
+pub use taps::Taps;
+
+/// What can go wrong when a network is built or given weights.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A description that makes no network.
+    #[error("this network cannot be built: {reason}")]
+    Spec {
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// Weights of another network.
+    #[error("these weights belong to another network: {reason}")]
+    Weights {
+        /// The first difference found.
+        reason: String,
+    },
+    /// An error of the weight space.
+    #[error(transparent)]
+    Space(#[from] ebb_space::Error),
+}
+
+/// The result of this crate's operations.
+pub type Result<T> = std::result::Result<T, Error>;

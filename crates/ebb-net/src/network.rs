@@ -1,0 +1,99 @@
+//! What a network is: names, shapes and a forward pass.
+
+use crate::taps::Taps;
+use burn::tensor::Tensor;
+use ebb_space::{Key, Layout, Weights};
+use std::sync::Arc;
+
+/// How a pass treats layers that behave differently while training.
+#[derive(Clone, Copy)]
+pub enum Mode<'a> {
+    /// Dropout is drawn (keyed by example), batch statistics are used and remembered.
+    Train {
+        /// The key of this step's draws.
+        key: Key,
+        /// The example behind each row.
+        rows: &'a [u64],
+    },
+    /// Nothing is drawn, stored statistics are used.
+    Eval,
+}
+
+/// What a forward pass yields.
+pub struct Output {
+    /// `[rows, outputs]`.
+    pub logits: Tensor<2>,
+    /// The input of the last layer, `[rows, width]`.
+    pub features: Tensor<2>,
+}
+
+/// One pass through a network: its parameters, what is tapped, and the mode.
+pub struct Pass<'a> {
+    /// The parameters in the order of the network's layout, flat.
+    pub params: &'a [Tensor<1>],
+    /// Running statistics; training passes update them.
+    pub buffers: &'a mut Weights,
+    /// The activations asked for.
+    pub taps: &'a mut Taps,
+    /// Training or evaluation.
+    pub mode: Mode<'a>,
+}
+
+impl Pass<'_> {
+    /// The parameter at `index`, flat.
+    pub fn param(&self, index: usize) -> Tensor<1> {
+        self.params[index].clone()
+    }
+}
+
+/// A linear layer as per-example statistics see it.
+///
+/// Its input is tapped at `input` (`[rows, positions * in]`) and its result before the
+/// activation at `output` (`[rows, positions * out]`).
+#[derive(Clone, Debug)]
+pub struct LinearSite {
+    /// Path of the weight, `[out, in]`.
+    pub weight: String,
+    /// Path of the bias, `[out]`.
+    pub bias: Option<String>,
+    /// Name of the tap before the layer.
+    pub input: String,
+    /// Name of the tap behind it, before the activation.
+    pub output: String,
+    /// Input width.
+    pub inputs: usize,
+    /// Output width.
+    pub outputs: usize,
+    /// Positions a row has.
+    pub positions: usize,
+}
+
+/// An architecture: parameters by path, shapes by path, and a forward pass with taps.
+pub trait Network: Send + Sync + std::fmt::Debug {
+    /// Paths and shapes of the parameters.
+    fn layout(&self) -> &Arc<Layout>;
+
+    /// Paths and shapes of the running statistics (not trained by gradient).
+    fn buffers(&self) -> &Arc<Layout>;
+
+    /// Fresh parameters and statistics; a pure function of the key.
+    fn initialise(&self, key: Key) -> (Weights, Weights);
+
+    /// The forward pass of `x`, `[rows, inputs]`.
+    fn forward(&self, x: Tensor<2>, pass: &mut Pass) -> Output;
+
+    /// Values of an input row.
+    fn inputs(&self) -> usize;
+
+    /// Outputs of the last layer (all heads side by side).
+    fn outputs(&self) -> usize;
+
+    /// Every activation's name, in the order a pass meets them.
+    fn taps(&self) -> Vec<String>;
+
+    /// The linear layers, if they hold *all* parameters; otherwise per-example statistics go
+    /// example by example.
+    fn linear_sites(&self) -> Option<Vec<LinearSite>> {
+        None
+    }
+}

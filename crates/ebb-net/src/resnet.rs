@@ -1,0 +1,243 @@
+//! ResNet-18 for small images: a 3x3 stem, four stages of two basic blocks (the later three
+//! halve the image), average pooling and the head. Width is configurable; 64 is the standard,
+//! 20 the reduced form common in continual learning.
+//!
+//! Paths: `stem.*`, `stages.{s}.{b}.{conv1,norm1,conv2,norm2,short,shortnorm}.*`, `head.*`.
+//! Taps: `stem.out`, `stages.{s}.{b}.out`, `head.in`, `head.out`.
+
+use crate::init::Init;
+use crate::network::{Network, Output, Pass};
+use crate::norm::BatchNorm;
+use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use ebb_kernels::{Activation, fused_linear};
+use ebb_space::{Key, Layout, Weights};
+use std::sync::Arc;
+
+/// A convolution without bias and the batch norm behind it.
+#[derive(Debug)]
+struct ConvNorm {
+    weight: usize,
+    path: String,
+    shape: [usize; 4],
+    stride: usize,
+    norm: BatchNorm,
+}
+
+impl ConvNorm {
+    fn forward(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        let pad = self.shape[2] / 2;
+        let options = ConvOptions::new([self.stride; 2], [pad; 2], [1, 1], 1);
+        let weight = pass.param(self.weight).reshape(self.shape);
+        self.norm.forward(conv2d(x, weight, None, options), pass)
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    name: String,
+    first: ConvNorm,
+    second: ConvNorm,
+    short: Option<ConvNorm>,
+}
+
+/// ResNet-18.
+#[derive(Debug)]
+pub struct ResNet {
+    layout: Arc<Layout>,
+    buffers: Arc<Layout>,
+    shape: [usize; 3],
+    stem: ConvNorm,
+    blocks: Vec<Block>,
+    features: usize,
+    outputs: usize,
+    init: Init,
+}
+
+/// Collects names and shapes while the network is laid out.
+#[derive(Default)]
+struct Plan {
+    params: Vec<(String, Vec<usize>)>,
+    buffers: Vec<(String, Vec<usize>)>,
+}
+
+impl Plan {
+    fn conv_norm(
+        &mut self,
+        conv: &str,
+        norm: &str,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> ConvNorm {
+        let weight = self.params.len();
+        let shape = [outputs, inputs, kernel, kernel];
+        let path = format!("{conv}.weight");
+        self.params.push((path.clone(), shape.to_vec()));
+        self.params.push((format!("{norm}.weight"), vec![outputs]));
+        self.params.push((format!("{norm}.bias"), vec![outputs]));
+        let (mean, variance) = (
+            format!("{norm}.running_mean"),
+            format!("{norm}.running_var"),
+        );
+        self.buffers.push((mean.clone(), vec![outputs]));
+        self.buffers.push((variance.clone(), vec![outputs]));
+        ConvNorm {
+            weight,
+            path,
+            shape,
+            stride,
+            norm: BatchNorm {
+                scale: weight + 1,
+                mean,
+                variance,
+                channels: outputs,
+            },
+        }
+    }
+}
+
+impl ResNet {
+    /// `shape` = channels, height, width of an input (at least 8 x 8).
+    pub fn new(shape: [usize; 3], width: usize, outputs: usize, init: Init) -> crate::Result<Self> {
+        if width == 0 || shape[1] < 8 || shape[2] < 8 {
+            return Err(crate::Error::Spec {
+                reason: format!(
+                    "a ResNet-18 needs a width above 0 and inputs of at least 8 x 8, not {} x {}",
+                    shape[1], shape[2]
+                ),
+            });
+        }
+        let mut plan = Plan::default();
+        let stem = plan.conv_norm("stem.conv", "stem.norm", shape[0], width, 3, 1);
+        let mut blocks = Vec::new();
+        let mut inputs = width;
+        for stage in 0..4 {
+            let outputs = width << stage;
+            for b in 0..2 {
+                let stride = if stage > 0 && b == 0 { 2 } else { 1 };
+                let name = format!("stages.{stage}.{b}");
+                let at = |part: &str| format!("{name}.{part}");
+                let first = plan.conv_norm(&at("conv1"), &at("norm1"), inputs, outputs, 3, stride);
+                let second = plan.conv_norm(&at("conv2"), &at("norm2"), outputs, outputs, 3, 1);
+                let short = (stride != 1 || inputs != outputs).then(|| {
+                    plan.conv_norm(&at("short"), &at("shortnorm"), inputs, outputs, 1, stride)
+                });
+                blocks.push(Block {
+                    name,
+                    first,
+                    second,
+                    short,
+                });
+                inputs = outputs;
+            }
+        }
+        plan.params
+            .push(("head.weight".into(), vec![outputs, inputs]));
+        plan.params.push(("head.bias".into(), vec![outputs]));
+        Ok(Self {
+            layout: Layout::new(plan.params)?,
+            buffers: Layout::new(plan.buffers)?,
+            shape,
+            stem,
+            blocks,
+            features: inputs,
+            outputs,
+            init,
+        })
+    }
+
+    fn convolutions(&self) -> impl Iterator<Item = &ConvNorm> {
+        let blocks = self.blocks.iter().flat_map(|b| {
+            [Some(&b.first), Some(&b.second), b.short.as_ref()]
+                .into_iter()
+                .flatten()
+        });
+        std::iter::once(&self.stem).chain(blocks)
+    }
+}
+
+impl Network for ResNet {
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn buffers(&self) -> &Arc<Layout> {
+        &self.buffers
+    }
+
+    fn initialise(&self, key: Key) -> (Weights, Weights) {
+        let mut weights = Weights::zeros(&self.layout);
+        let mut buffers = Weights::zeros(&self.buffers);
+        for c in self.convolutions() {
+            let area = c.shape[2] * c.shape[3];
+            let (fan_in, fan_out) = (c.shape[1] * area, c.shape[0] * area);
+            self.init
+                .fill(&mut weights, key, &c.path, None, fan_in, fan_out);
+            let scale = self.layout.entries()[c.norm.scale].path.clone();
+            if let Some(values) = weights.get_mut(&scale) {
+                values.fill(1.0);
+            }
+            if let Some(values) = buffers.get_mut(&c.norm.variance) {
+                values.fill(1.0);
+            }
+        }
+        self.init.fill(
+            &mut weights,
+            key,
+            "head.weight",
+            Some("head.bias"),
+            self.features,
+            self.outputs,
+        );
+        (weights, buffers)
+    }
+
+    fn forward(&self, x: Tensor<2>, pass: &mut Pass) -> Output {
+        let [n, _] = x.dims();
+        let x = x.reshape([n, self.shape[0], self.shape[1], self.shape[2]]);
+        let stem = relu(self.stem.forward(x, pass));
+        let mut h = pass.taps.at("stem.out", stem);
+        for block in &self.blocks {
+            let main = relu(block.first.forward(h.clone(), pass));
+            let main = block.second.forward(main, pass);
+            let short = match &block.short {
+                Some(conv) => conv.forward(h, pass),
+                None => h,
+            };
+            h = pass
+                .taps
+                .at(&format!("{}.out", block.name), relu(main + short));
+        }
+        let pooled = h.mean_dims(&[2, 3]).reshape([n, self.features]);
+        let features = pass.taps.at("head.in", pooled);
+        let head = self.layout.entries().len() - 2;
+        let logits = fused_linear(
+            features.clone(),
+            pass.param(head),
+            pass.param(head + 1),
+            Activation::Identity,
+        );
+        let logits = pass.taps.at("head.out", logits);
+        Output { logits, features }
+    }
+
+    fn inputs(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn taps(&self) -> Vec<String> {
+        let blocks = self.blocks.iter().map(|b| format!("{}.out", b.name));
+        std::iter::once("stem.out".to_owned())
+            .chain(blocks)
+            .chain(["head.in".to_owned(), "head.out".to_owned()])
+            .collect()
+    }
+}

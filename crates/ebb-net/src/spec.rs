@@ -1,0 +1,124 @@
+//! Networks described in a recipe.
+
+use crate::activation::ActivationKind;
+use crate::cnn::Cnn;
+use crate::init::Init;
+use crate::mlp::Mlp;
+use crate::network::Network;
+use crate::resnet::ResNet;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A network as a recipe describes it. Inputs and outputs follow from the stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum NetworkSpec {
+    /// Multi-layer perceptron.
+    Mlp {
+        /// Widths of the hidden layers.
+        #[serde(default = "two_hundreds")]
+        hidden: Vec<usize>,
+        /// Behind each hidden layer.
+        #[serde(default)]
+        activation: ActivationKind,
+        /// Share of hidden units dropped while training.
+        #[serde(default)]
+        dropout: f64,
+        /// How the weights start.
+        #[serde(default)]
+        init: Init,
+    },
+    /// Small convolutional network.
+    Cnn {
+        /// Channels of each halving block.
+        #[serde(default = "cnn_channels")]
+        channels: Vec<usize>,
+        /// Units of the hidden linear layer.
+        #[serde(default = "cnn_hidden")]
+        hidden: usize,
+        /// Batch normalisation behind each convolution.
+        #[serde(default)]
+        norm: bool,
+        /// Share of hidden units dropped while training.
+        #[serde(default)]
+        dropout: f64,
+        /// How the weights start.
+        #[serde(default)]
+        init: Init,
+    },
+    /// ResNet-18.
+    Resnet18 {
+        /// Channels of the first stage: 64 is the standard, 20 the reduced form.
+        #[serde(default = "resnet_width")]
+        width: usize,
+        /// How the weights start.
+        #[serde(default = "he")]
+        init: Init,
+    },
+}
+
+fn two_hundreds() -> Vec<usize> {
+    vec![100, 100]
+}
+
+fn cnn_channels() -> Vec<usize> {
+    vec![32, 64]
+}
+
+fn cnn_hidden() -> usize {
+    128
+}
+
+fn resnet_width() -> usize {
+    20
+}
+
+fn he() -> Init {
+    Init::He
+}
+
+impl Default for NetworkSpec {
+    fn default() -> Self {
+        NetworkSpec::Mlp {
+            hidden: two_hundreds(),
+            activation: ActivationKind::default(),
+            dropout: 0.0,
+            init: Init::default(),
+        }
+    }
+}
+
+impl NetworkSpec {
+    /// Builds the architecture for inputs of `shape` (channels, height, width) and `outputs`
+    /// (all heads side by side).
+    ///
+    /// # Errors
+    /// When the numbers make no network.
+    pub fn build(&self, shape: [usize; 3], outputs: usize) -> crate::Result<Arc<dyn Network>> {
+        Ok(match self {
+            NetworkSpec::Mlp {
+                hidden,
+                activation,
+                dropout,
+                init,
+            } => {
+                let mut widths = vec![shape.iter().product()];
+                widths.extend(hidden);
+                widths.push(outputs);
+                Arc::new(Mlp::new(&widths, *activation, *dropout, *init)?)
+            }
+            NetworkSpec::Cnn {
+                channels,
+                hidden,
+                norm,
+                dropout,
+                init,
+            } => Arc::new(Cnn::new(
+                shape, channels, *hidden, outputs, *norm, *dropout, *init,
+            )?),
+            NetworkSpec::Resnet18 { width, init } => {
+                Arc::new(ResNet::new(shape, *width, outputs, *init)?)
+            }
+        })
+    }
+}
