@@ -1,0 +1,93 @@
+//! One step's rows, new and replayed together.
+
+use burn::tensor::Tensor;
+use ebb_net::Model;
+use ebb_space::{ExampleId, RowId, Rows};
+
+/// Rows that go through the network in one pass.
+pub struct Batch {
+    /// `[rows, inputs]`, as the network sees them.
+    pub x: Tensor<2>,
+    /// What is known of each row.
+    pub rows: Rows,
+    /// Who each row is.
+    pub ids: Vec<ExampleId>,
+    /// Logits stored with replayed rows, aligned (other rows hold 0).
+    pub stored_logits: Option<Vec<f32>>,
+    /// Features stored with replayed rows, aligned (other rows hold 0).
+    pub stored_features: Option<Vec<f32>>,
+}
+
+/// Collects a batch, support by support.
+#[derive(Default)]
+pub struct Collect {
+    /// Inputs, row-major.
+    pub x: Vec<f32>,
+    /// Stored logits of the replayed rows, aligned.
+    pub stored_logits: Vec<f32>,
+    rows: Rows,
+    ids: Vec<ExampleId>,
+}
+
+impl Collect {
+    /// Starts the support called `name`; rows added from here on belong to it.
+    pub fn support(&mut self, name: &str) {
+        self.rows.supports.push(name.to_owned());
+    }
+
+    /// Adds a row: its id, its output column and its class set.
+    pub fn row(&mut self, id: ExampleId, label: u32, class_set: Option<u16>) {
+        self.ids.push(id);
+        self.rows.ids.push(RowId {
+            example: id.mix(),
+            position: 0,
+        });
+        self.rows.labels.push(label);
+        self.rows
+            .support
+            .push(self.rows.supports.len().saturating_sub(1) as u16);
+        if let Some(set) = class_set {
+            self.rows.class_set.get_or_insert_default().push(set);
+        }
+    }
+
+    /// Rows so far.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The labels so far.
+    pub fn labels(&self) -> &[u32] {
+        &self.rows.labels
+    }
+
+    /// Gives every row the class set `set`.
+    pub fn all_in_set(&mut self, set: u16) {
+        self.rows.class_set = Some(vec![set; self.ids.len()]);
+    }
+
+    /// The batch. `class_sets` are what the rows' class sets refer to; `outputs` is the width of
+    /// the logits.
+    pub fn finish(mut self, model: &Model, class_sets: &[Vec<bool>], outputs: usize) -> Batch {
+        let n = self.ids.len();
+        if self.rows.class_set.is_some() {
+            self.rows.class_sets = class_sets.to_vec();
+        }
+        let stored_logits = (!self.stored_logits.is_empty()).then(|| {
+            self.stored_logits.resize(n * outputs, 0.0);
+            self.stored_logits
+        });
+        Batch {
+            x: model.input(self.x, n),
+            rows: self.rows,
+            ids: self.ids,
+            stored_logits,
+            stored_features: None,
+        }
+    }
+}

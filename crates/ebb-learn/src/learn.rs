@@ -1,0 +1,771 @@
+//! The loop.
+
+use crate::batch::{Batch, Collect};
+use crate::error::{Error, Result};
+use crate::evaluate::{Outcome, evaluate, outcome};
+use crate::objective::{objective, remembering};
+use crate::oracle::PassResult;
+use crate::penalty::Stepped;
+use crate::progress::Progress;
+use crate::recipe::Recipe;
+use crate::recorder::Recorder;
+use crate::replay::Offered;
+use crate::seen::{ClassSets, Seen, column, outputs};
+use crate::session::Session;
+use crate::spec::{ClassesSpec, LossClasses, LossSpec};
+use crate::update::StepContext;
+use ebb_data::{Item, Part};
+use ebb_record::{
+    Artifact, Column, Consolidate, Cost, Draft, Eval, ExperienceInfo, Exposure, Keep, Note, Record,
+    RunDir, Start, Step, Summary, Verb,
+};
+use ebb_space::{ExampleId, Objective, Weights};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What surrounds a run.
+pub struct Around<'a> {
+    /// Where data is kept.
+    pub data_dir: &'a Path,
+    /// Who watches.
+    pub progress: &'a mut dyn Progress,
+    /// Set by whoever wants the run to save and stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// Runs a recipe, into a new run directory or (without one) in memory.
+///
+/// # Errors
+/// When the recipe does not fit its data, training diverges, or the directory cannot be written.
+pub fn learn(recipe: &Recipe, out: Option<&Path>, around: &mut Around) -> Result<Summary> {
+    let session = Session::new(recipe, around.data_dir)?;
+    learn_session(session, out, around)
+}
+
+/// Runs a session that is already built.
+///
+/// # Errors
+/// As [`learn`].
+pub fn learn_session(
+    session: Session,
+    out: Option<&Path>,
+    around: &mut Around,
+) -> Result<Summary> {
+    let name = out
+        .and_then(Path::file_name)
+        .map_or_else(|| "memory".into(), |n| n.to_string_lossy().into_owned());
+    let recorder = match out {
+        None => Recorder::in_memory(),
+        Some(path) => {
+            let environment = ebb_record::Environment::collect(versions(), threads());
+            Recorder::to_directory(RunDir::create(path, session.recipe.text(), &environment)?)?
+        }
+    };
+    let mut run = Run::new(session, recorder);
+    run.start(&name)?;
+    run.go(around)
+}
+
+/// Goes on with a run that was stopped or killed.
+///
+/// # Errors
+/// When the directory is no run or is damaged, or as [`learn`].
+pub fn resume(path: &Path, around: &mut Around) -> Result<Summary> {
+    let dir = RunDir::open(path)?;
+    let recipe = Recipe::parse(&dir.recipe()?, &[])?;
+    let mut session = Session::new(&recipe, around.data_dir)?;
+    let head = dir.states().head().map(|s| s.id.clone());
+    let begun = head.is_some();
+    if let Some(id) = head {
+        session.restore(&dir.states().checkout(&id)?)?;
+    }
+    let name = path
+        .file_name()
+        .map_or_else(|| "run".into(), |n| n.to_string_lossy().into_owned());
+    let mut run = Run::new(session, Recorder::to_directory(dir)?);
+    if !begun {
+        run.start(&name)?;
+    }
+    run.go(around)
+}
+
+/// Versions written into `environment.json`.
+fn versions() -> std::collections::BTreeMap<String, String> {
+    [
+        ("ebbinghaus", env!("CARGO_PKG_VERSION")),
+        ("engine", "burn 0.22.1 (flex)"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .into()
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// One row's origin in a pass over an experience.
+#[derive(Clone, Copy)]
+enum Source {
+    New(u32),
+    Remembered(u32),
+}
+
+/// A session at work.
+struct Run {
+    s: Session,
+    recorder: Recorder,
+    gradient: Weights,
+    task_gradient: Option<Weights>,
+    theta: Option<Weights>,
+    after: Option<Weights>,
+    sitting: Instant,
+    train_seconds: f64,
+}
+
+impl Run {
+    fn new(s: Session, recorder: Recorder) -> Self {
+        let gradient = Weights::zeros(s.oracle.model.layout());
+        let scratch = |wanted: bool| wanted.then(|| gradient.zeros_like());
+        let observed = s.penalties.iter().any(|p| p.observes());
+        Self {
+            task_gradient: scratch(observed),
+            theta: scratch(!s.penalties.is_empty()),
+            after: scratch(observed),
+            gradient,
+            train_seconds: s.earlier.1,
+            s,
+            recorder,
+            sitting: Instant::now(),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.s.earlier.0 + self.sitting.elapsed().as_secs_f64()
+    }
+
+    /// What is written once, before the first step: what the run is, and what chance gives.
+    fn start(&mut self, name: &str) -> Result<()> {
+        self.recorder.add(Record::Start(describe(&self.s, name)))?;
+        self.columns(-1)?;
+        self.commit(Verb::Start, None, true)
+    }
+
+    /// The whole loop.
+    fn go(mut self, around: &mut Around) -> Result<Summary> {
+        let experiences = self.s.stream.experiences.len();
+        let total: u64 = (0..experiences).map(|e| self.steps_of(e)).sum();
+        around
+            .progress
+            .begin(experiences, self.s.position.step, total);
+        while self.s.position.experience < experiences {
+            let index = self.s.position.experience;
+            self.experience(index, total, around)?;
+        }
+        around.progress.end();
+        self.recorder.finish()
+    }
+
+    fn experience(&mut self, index: usize, total: u64, around: &mut Around) -> Result<()> {
+        let stream = self.s.stream.clone();
+        let steps = self.steps_of(index);
+        around
+            .progress
+            .experience(index, &stream.experiences[index].name, steps);
+        let train = self.s.recipe.file().train.clone();
+        let sets = ClassSets::at(&stream, index, train.classes);
+        if let Some(replay) = &mut self.s.replay {
+            replay.class_sets = sets.clone();
+            replay.since = self.s.position.step - self.s.position.in_experience;
+        }
+        let objective = objective(self.s.recipe.file(), &stream, index);
+        let remembering = remembering();
+        if self.s.position.in_experience == 0 {
+            self.begin_experience(index)?;
+        }
+        while self.s.position.in_experience < steps {
+            let order = self.order(index);
+            let batches = self.s.batches(order.len());
+            while self.s.position.batch < batches && self.s.position.in_experience < steps {
+                let (peak, s) = (train.schedule, self.s.position);
+                let factor = if peak.rewarm {
+                    peak.factor(s.in_experience, steps)
+                } else {
+                    peak.factor(s.step, total)
+                };
+                let rows = &order[s.batch * train.batch..((s.batch + 1) * train.batch).min(order.len())];
+                let begun = Instant::now();
+                let loss = self.step(index, rows, &sets, [&objective, &remembering], train.lr * factor)?;
+                self.train_seconds += begun.elapsed().as_secs_f64();
+                around.progress.step(self.s.position.step, loss, rows.len());
+                self.watch(index)?;
+                if around.stop.load(Ordering::Relaxed) {
+                    self.commit(Verb::Learn, Some(index), false)?;
+                    let run = self.recorder.run().map(|(r, _)| r.root().display().to_string());
+                    return Err(Error::Interrupted {
+                        step: self.s.position.step,
+                        run: run.unwrap_or_default(),
+                    });
+                }
+                if self.s.position.step.is_multiple_of(self.s.recipe.file().save.checkpoint_every)
+                    && self.s.position.in_experience < steps
+                {
+                    self.commit(Verb::Learn, Some(index), false)?;
+                }
+            }
+            if self.s.position.batch == batches {
+                self.s.position.epoch += 1;
+                self.s.position.batch = 0;
+            }
+        }
+        self.end_experience(index, &sets, around)
+    }
+
+    /// One step: draw, differentiate, penalise, move, remember.
+    fn step(
+        &mut self,
+        index: usize,
+        rows: &[Source],
+        sets: &ClassSets,
+        [objective, remembering]: [&Objective; 2],
+        lr: f64,
+    ) -> Result<f64> {
+        let step = self.s.position.step;
+        let (new, batch) = self.batch(index, rows, sets)?;
+        self.s.oracle.key = self.s.key.sub("step").at(step);
+        let mut context = StepContext {
+            oracle: &mut self.s.oracle,
+            objective,
+            remembering,
+            batch: &batch,
+            replay: self.s.replay.as_ref(),
+            experience: index,
+            step,
+        };
+        let pass = match self.s.update.gradient(&mut context, &mut self.gradient) {
+            Ok(pass) => pass,
+            Err(error) => return Err(self.diverged(error, index, lr)),
+        };
+        self.descend(lr)?;
+        self.remember(index, &new, &pass)?;
+        if self.s.recipe.file().evaluate.forgetting_events {
+            self.count_events(&batch, new.len(), &pass);
+        }
+        let position = &mut self.s.position;
+        position.step += 1;
+        position.in_experience += 1;
+        position.batch += 1;
+        self.log_step(index, &pass, objective, lr)?;
+        Ok(pass.value.total)
+    }
+
+    /// Penalties, clipping, the optimizer, and what stays frozen.
+    fn descend(&mut self, lr: f64) -> Result<()> {
+        let observed = self.task_gradient.is_some();
+        let pulled = self.s.penalties.iter().any(|p| p.active());
+        if let Some(theta) = self.theta.as_mut().filter(|_| observed || pulled) {
+            self.s.oracle.model.copy_weights(theta);
+            if let Some(task) = &mut self.task_gradient {
+                task.copy_from(&self.gradient);
+            }
+            for p in &self.s.penalties {
+                p.add_gradient(theta, &mut self.gradient);
+            }
+        }
+        if let Some(longest) = self.s.recipe.file().train.clip {
+            let norm = self.gradient.norm();
+            if norm > longest {
+                self.gradient.scale((longest / norm) as f32);
+            }
+        }
+        self.s
+            .optimizer
+            .step(&mut self.s.oracle.model, &self.gradient, lr);
+        if let Some((mask, anchor)) = &self.s.frozen {
+            let mut weights = self.s.oracle.model.weights();
+            mask.restore(&mut weights, anchor);
+            self.s.oracle.model.set_weights(&weights)?;
+        }
+        if let (Some(gradient), Some(before), Some(after)) =
+            (&self.task_gradient, &self.theta, &mut self.after)
+        {
+            self.s.oracle.model.copy_weights(after);
+            let stepped = Stepped {
+                gradient,
+                before,
+                after,
+            };
+            self.s.penalties.iter_mut().for_each(|p| p.observe(&stepped));
+        }
+        Ok(())
+    }
+
+    /// The rows of a step: new ones (and what is mixed into them), then every draw.
+    fn batch(
+        &self,
+        index: usize,
+        rows: &[Source],
+        sets: &ClassSets,
+    ) -> Result<(Vec<Item>, Batch)> {
+        let stream = &self.s.stream;
+        let train = &stream.experiences[index].train;
+        let mut new = Vec::with_capacity(rows.len());
+        let mut slots = Vec::new();
+        for row in rows {
+            match row {
+                Source::New(i) => new.push(train[*i as usize]),
+                Source::Remembered(slot) => slots.push(*slot),
+            }
+        }
+        let mut collect = Collect::default();
+        collect.support("new");
+        for item in &new {
+            let set = sets.of(usize::from(item.task));
+            collect.row(item.id, column(stream, item), set);
+        }
+        stream.gather(Part::Train, &new, &mut collect.x);
+        if let Some(replay) = &self.s.replay {
+            if let Some(name) = replay.concatenated() {
+                replay.add_slots(&mut collect, &format!("replay:{name}"), &slots)?;
+            }
+            let train = &self.s.recipe.file().train;
+            replay.add_draws(&mut collect, self.s.position.step, train.batch)?;
+        }
+        let outputs = outputs(stream);
+        let batch = match self.s.recipe.file().train.classes {
+            LossClasses::Batch => {
+                let mut present = vec![false; outputs];
+                collect.labels().iter().for_each(|l| present[*l as usize] = true);
+                collect.all_in_set(0);
+                collect.finish(&self.s.oracle.model, &[present], outputs)
+            }
+            _ => collect.finish(&self.s.oracle.model, &sets.sets, outputs),
+        };
+        Ok((new, batch))
+    }
+
+    /// Offers the new rows to a memory that is filled at each step.
+    fn remember(&mut self, index: usize, new: &[Item], pass: &PassResult) -> Result<()> {
+        let step = self.s.position.step;
+        match &mut self.s.replay {
+            Some(replay) if replay.fills_each_step() => {
+                let outputs = outputs(&self.s.stream);
+                replay.offer(&Offered {
+                    stream: &self.s.stream,
+                    items: new,
+                    logits: &pass.logits[..new.len() * outputs],
+                    experience: index,
+                    step,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn count_events(&mut self, batch: &Batch, new: usize, pass: &PassResult) {
+        let outputs = outputs(&self.s.stream);
+        let rows = pass.logits.chunks_exact(outputs).zip(&batch.ids);
+        for ((z, id), label) in rows.zip(&batch.rows.labels).take(new) {
+            let margin = ebb_record::margin(z, *label);
+            let o: Outcome = outcome(z, *label as usize);
+            self.s.events.observe(*id, o.correct, margin);
+        }
+    }
+
+    /// Keyed order of a pass: new rows, and the memory repeated until it is about as large.
+    fn order(&self, index: usize) -> Vec<Source> {
+        let train = &self.s.stream.experiences[index].train;
+        let key = self.s.key.sub("order").at(index as u64).at(self.s.position.epoch);
+        let mut order: Vec<(u64, Source)> = train
+            .iter()
+            .enumerate()
+            .map(|(i, item)| (key.draw(item.id.mix()), Source::New(i as u32)))
+            .collect();
+        let mixed = self.s.replay.as_ref().filter(|r| r.concatenated().is_some());
+        if let Some(memory) = mixed.map(|r| &r.memory).filter(|m| !m.is_empty()) {
+            let repeats = (train.len() as f64 / memory.len() as f64).round().max(1.0) as u64;
+            for repeat in 0..repeats {
+                let key = key.sub("remembered").at(repeat);
+                order.extend(memory.metas().iter().enumerate().map(|(slot, m)| {
+                    (key.draw(m.id.mix()), Source::Remembered(slot as u32))
+                }));
+            }
+        }
+        order.sort_unstable_by_key(|(draw, source)| {
+            let place = match source {
+                Source::New(i) => u64::from(*i),
+                Source::Remembered(slot) => (1 << 32) | u64::from(*slot),
+            };
+            (*draw, place)
+        });
+        order.into_iter().map(|(_, source)| source).collect()
+    }
+
+    fn steps_of(&self, index: usize) -> u64 {
+        let train = &self.s.recipe.file().train;
+        if let Some(steps) = train.steps {
+            return steps;
+        }
+        let mut rows = self.s.stream.experiences[index].train.len();
+        let mixed = self.s.replay.as_ref().filter(|r| r.concatenated().is_some());
+        if let Some(replay) = mixed
+            && index > 0
+        {
+            // Known exactly once the experience begins; until then, the capacity stands in.
+            let held = match replay.memory.len() {
+                0 => replay.memory.config().capacity,
+                n => n,
+            };
+            let repeats = (rows as f64 / held.max(1) as f64).round().max(1.0);
+            rows += repeats as usize * held;
+        }
+        self.s.batches(rows) as u64 * train.epochs as u64
+    }
+
+    fn begin_experience(&mut self, index: usize) -> Result<()> {
+        if index > 0 {
+            if self.s.recipe.file().train.reset_optimizer {
+                self.s.optimizer.reset();
+            }
+            if index == 1 && !self.s.recipe.file().train.freeze.is_empty() {
+                let mask = self.s.freeze_mask()?;
+                self.s.frozen = Some((mask, self.s.oracle.model.weights()));
+            }
+        }
+        self.panel(index)
+    }
+
+    /// Per-iteration evaluation on the fixed panel.
+    fn watch(&mut self, index: usize) -> Result<()> {
+        let every = self.s.recipe.file().evaluate.every;
+        if every > 0 && self.s.position.in_experience.is_multiple_of(every) {
+            self.panel(index)?;
+        }
+        Ok(())
+    }
+
+    fn panel(&mut self, index: usize) -> Result<()> {
+        if self.s.panels.is_empty() {
+            return Ok(());
+        }
+        let step = self.s.position.step;
+        for set in self.seen_sets(index) {
+            let items = &self.s.panels[set];
+            let outcomes = evaluate(&mut self.s.oracle, &self.s.stream, items);
+            let count = |o: &[Outcome]| o.iter().filter(|o| o.correct).count() as u64;
+            let half = outcomes.len() / 2;
+            self.recorder.add(Record::Eval(Eval {
+                step,
+                experience: index,
+                set,
+                correct: count(&outcomes),
+                n: outcomes.len() as u64,
+                half: Some((count(&outcomes[..half]), half as u64)),
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Test sets with training examples in the experiences up to `index`.
+    fn seen_sets(&self, index: usize) -> Vec<usize> {
+        (0..self.s.stream.evals.len())
+            .filter(|set| {
+                self.s.stream.experiences[..=index]
+                    .iter()
+                    .any(|e| e.origins[*set] > 0)
+            })
+            .collect()
+    }
+
+    fn end_experience(
+        &mut self,
+        index: usize,
+        sets: &ClassSets,
+        around: &mut Around,
+    ) -> Result<()> {
+        let last = index + 1 == self.s.stream.experiences.len();
+        let begun = Instant::now();
+        self.fill_memory(index)?;
+        let stream = self.s.stream.clone();
+        let seen = Seen {
+            stream: &stream,
+            experience: index,
+            class_sets: sets,
+            key: self.s.key.sub("consolidate").at(index as u64),
+        };
+        let mut done = Vec::new();
+        if !last {
+            for p in &mut self.s.penalties {
+                p.end_of_experience(&mut self.s.oracle, &seen)?;
+                done.push(p.name());
+            }
+            if self.wants_teacher() {
+                self.s.oracle.freeze_teacher();
+                done.push("teacher");
+            }
+        }
+        self.train_seconds += begun.elapsed().as_secs_f64();
+        self.recorder.add(Record::Consolidate(Consolidate {
+            experience: index,
+            step: self.s.position.step,
+            what: done.join(", "),
+            seconds: begun.elapsed().as_secs_f64(),
+            bytes: self.s.method_bytes(),
+        }))?;
+        let accuracies = self.columns(index as i32)?;
+        let seen_sets = self.seen_sets(index);
+        let mean = seen_sets.iter().map(|s| accuracies[*s]).sum::<f64>() / seen_sets.len().max(1) as f64;
+        around.progress.column(index, &accuracies, mean);
+        self.s.position.experience += 1;
+        self.s.position.epoch = 0;
+        self.s.position.batch = 0;
+        self.s.position.in_experience = 0;
+        if last {
+            self.close()?;
+        }
+        self.commit(Verb::Learn, Some(index), true)
+    }
+
+    /// Fills a memory that is filled after each experience.
+    fn fill_memory(&mut self, index: usize) -> Result<()> {
+        let Some(replay) = self.s.replay.as_mut().filter(|r| !r.fills_each_step()) else {
+            return Ok(());
+        };
+        let train = self.s.stream.experiences[index].train.clone();
+        let stored = replay.memory.config().form.logits.is_some();
+        // Logits, where the memory keeps them, are those of the finished experience.
+        let mut logits = Vec::new();
+        if stored {
+            for chunk in train.chunks(256) {
+                let mut x = Vec::new();
+                self.s.stream.gather(Part::Train, chunk, &mut x);
+                logits.extend(self.s.oracle.logits(x, chunk.len()));
+            }
+        }
+        replay.offer(&Offered {
+            stream: &self.s.stream,
+            items: &train,
+            logits: &logits,
+            experience: index,
+            step: self.s.position.step,
+        })
+    }
+
+    fn wants_teacher(&self) -> bool {
+        let asks = |t: &crate::spec::TermSpec| {
+            matches!(t.loss, LossSpec::Distillation | LossSpec::FeaturesL2)
+                || t.classes == ClassesSpec::Old
+        };
+        self.s.recipe.file().term.iter().any(asks)
+    }
+
+    /// Evaluates every test set whole; returns the accuracies.
+    fn columns(&mut self, after: i32) -> Result<Vec<f64>> {
+        let stream = self.s.stream.clone();
+        let step = self.s.position.step;
+        let mut accuracies = Vec::with_capacity(stream.evals.len());
+        for (set, test) in stream.evals.iter().enumerate() {
+            let outcomes = evaluate(&mut self.s.oracle, &stream, &test.items);
+            let n = outcomes.len();
+            let correct: Vec<bool> = outcomes.iter().map(|o| o.correct).collect();
+            let right = correct.iter().filter(|c| **c).count();
+            let loss: Vec<f32> = outcomes.iter().map(|o| o.loss).collect();
+            self.recorder.add(Record::Column(Column {
+                after,
+                set,
+                correct: right as u64,
+                n: n as u64,
+                loss: loss.iter().map(|l| f64::from(*l)).sum::<f64>() / n.max(1) as f64,
+            }))?;
+            if self.s.recipe.file().evaluate.outcomes {
+                let ids: Vec<ExampleId> = test.items.iter().map(|i| i.id).collect();
+                self.recorder
+                    .outcomes(step, after, set, &ids, &loss, &correct)?;
+            }
+            accuracies.push(right as f64 / n.max(1) as f64);
+        }
+        Ok(accuracies)
+    }
+
+    fn log_step(
+        &mut self,
+        index: usize,
+        pass: &PassResult,
+        objective: &Objective,
+        lr: f64,
+    ) -> Result<()> {
+        let position = self.s.position;
+        let every = match self.s.recipe.file().evaluate.every {
+            0 => 100,
+            n => n,
+        };
+        if position.step != 1 && !position.step.is_multiple_of(every) {
+            return Ok(());
+        }
+        let terms = objective
+            .terms
+            .iter()
+            .zip(&pass.value.terms)
+            .map(|(t, v)| (t.name.clone(), *v))
+            .collect();
+        let seconds = self.seconds();
+        self.recorder.add(Record::Step(Step {
+            step: position.step,
+            experience: index,
+            epoch: position.epoch as usize,
+            loss: pass.value.total,
+            terms,
+            lr,
+            seconds,
+        }))
+    }
+
+    /// The last records of a run.
+    fn close(&mut self) -> Result<()> {
+        if self.s.recipe.file().evaluate.forgetting_events && !self.s.events.is_empty() {
+            let histories = self.s.events.histories();
+            let n = histories.len() as f64;
+            let share = |test: &dyn Fn(&ebb_record::History) -> bool| {
+                histories.iter().filter(|(_, h)| test(h)).count() as f64 / n
+            };
+            let values = [
+                ("examples", n),
+                ("unforgettable", share(&|h| h.unforgettable())),
+                (
+                    "mean count",
+                    histories.iter().map(|(_, h)| f64::from(h.count())).sum::<f64>() / n,
+                ),
+            ];
+            self.recorder.add(Record::Note(Note {
+                step: self.s.position.step,
+                name: "forgetting events".into(),
+                values: values.map(|(k, v)| (k.to_owned(), v)).into(),
+            }))?;
+        }
+        let meter = self.s.oracle.meter;
+        let cost = Cost {
+            train_seconds: Some(self.train_seconds),
+            total_seconds: Some(self.seconds()),
+            steps: Some(self.s.position.step),
+            forward_rows: Some(meter.forward_rows),
+            backward_rows: Some(meter.backward_rows),
+            gradient_calls: Some(meter.gradient_calls),
+            memory_bytes: Some(self.s.method_bytes()),
+            peak_rss_bytes: ebb_record::peak_rss_bytes(),
+        };
+        self.recorder.add(Record::End(cost))
+    }
+
+    /// Makes the present a state of the run: weights, everything needed to go on, and which
+    /// examples reached it.
+    fn commit(&mut self, verb: Verb, experience: Option<usize>, milestone: bool) -> Result<()> {
+        let (seconds, train_seconds) = (self.seconds(), self.train_seconds);
+        let stream = self.s.stream.clone();
+        let segment = match experience {
+            Some(e) => self
+                .recorder
+                .segment(e, || stream.experiences[e].train.iter().map(|i| i.id).collect())?,
+            None => None,
+        };
+        let Some((run, logs)) = self.recorder.run() else {
+            return Ok(());
+        };
+        let draft = Draft {
+            verb,
+            step: self.s.position.step,
+            experience,
+            milestone,
+        };
+        let mut state = run.begin_state(draft, &self.s.oracle.model.weights())?;
+        self.s.save(&mut state, seconds, train_seconds)?;
+        if let Some(segment) = segment {
+            let exposure = Exposure {
+                experience,
+                epochs: Some((0, self.s.position.epoch as u32)),
+                part: !milestone,
+            };
+            let mut reached = vec![Artifact::State(state.id().to_owned())];
+            if self.s.replay.is_some() {
+                reached.push(Artifact::Memory("memory".into()));
+            }
+            if milestone {
+                reached.extend(
+                    self.s
+                        .penalties
+                        .iter()
+                        .map(|p| Artifact::Statistic(p.name().into())),
+                );
+            }
+            for artifact in reached {
+                logs.lineage.reach(artifact, &segment, exposure.clone())?;
+            }
+        }
+        run.commit(state, logs)?;
+        let save = &self.s.recipe.file().save;
+        run.prune(Keep {
+            last: save.keep,
+            milestones: save.experience_ends,
+        })?;
+        Ok(())
+    }
+
+    fn diverged(&self, error: Error, experience: usize, lr: f64) -> Error {
+        match error {
+            Error::Space(ebb_space::Error::NotFinite { term, .. }) => Error::Diverged {
+                step: self.s.position.step,
+                experience,
+                lr,
+                term,
+            },
+            other => other,
+        }
+    }
+}
+
+/// What a run is, for those who read its records.
+fn describe(s: &Session, name: &str) -> Start {
+    let stream = &s.stream;
+    let file = s.recipe.file();
+    let scenario = match stream.scenario {
+        ebb_data::Scenario::Task => "task",
+        ebb_data::Scenario::Domain => "domain",
+        ebb_data::Scenario::Class => "class",
+    };
+    let kind = stream.spec.kind.map_or("split", ebb_data::Kind::name);
+    let words = format!("{kind} {}, {scenario}-incremental", stream.spec.dataset);
+    let network = match &file.network {
+        ebb_net::NetworkSpec::Mlp { hidden, .. } => format!("MLP {hidden:?}"),
+        ebb_net::NetworkSpec::Cnn { channels, .. } => format!("CNN {channels:?}"),
+        ebb_net::NetworkSpec::Resnet18 { width, .. } => format!("ResNet-18 width {width}"),
+    };
+    let test: usize = stream.evals.iter().map(|e| e.items.len()).sum();
+    let protocol = format!("{words}; {} test sets, {test} examples", stream.evals.len());
+    let panel = file.evaluate.panel;
+    Start {
+        run: name.to_owned(),
+        recipe_hash: s.recipe.hash(),
+        recipe_id: s.recipe.group(),
+        code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: file.seed,
+        method: s.recipe.label().to_owned(),
+        panel_protocol: format!("{words}; fixed panel of {panel} a test set, every {} steps", file.evaluate.every),
+        stream: words,
+        network,
+        scenario: scenario.to_owned(),
+        protocol,
+        accepted: file.accept.clone(),
+        experiences: stream
+            .experiences
+            .iter()
+            .map(|e| ExperienceInfo {
+                index: e.index,
+                name: e.name.clone(),
+                classes: e.classes.clone(),
+                train: e.train.len(),
+                test: e.test.len(),
+                sets: Some((0..e.origins.len()).filter(|k| e.origins[*k] > 0).collect()),
+            })
+            .collect(),
+        sets: stream.evals.iter().map(|e| e.name.clone()).collect(),
+    }
+}

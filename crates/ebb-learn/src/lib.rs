@@ -1,0 +1,34 @@
+//! Learning task after task without forgetting.
+//!
+//! A [`Recipe`] says what; [`learn`] does it; [`resume`] goes on after a stop or a kill, to the
+//! same bits. Methods are points of one algebra: terms in output space ([`ebb_space::Objective`]),
+//! quadratics in weight space ([`penalty::Penalty`]), a memory, and an update rule
+//! ([`update::Update`]) over the gradient [`Oracle`].
+
+pub mod batch;
+mod error;
+pub mod evaluate;
+pub mod fisher;
+mod learn;
+pub mod methods;
+pub mod objective;
+pub mod optimizer;
+pub mod oracle;
+pub mod penalty;
+pub mod progress;
+pub mod recipe;
+mod recorder;
+pub mod replay;
+pub mod schedule;
+pub mod seen;
+pub mod session;
+pub mod spec;
+pub mod update;
+
+pub use error::{Error, Result};
+pub use learn::{Around, learn, learn_session, resume};
+pub use methods::MethodCard;
+pub use oracle::Oracle;
+pub use progress::{Progress, Silent};
+pub use recipe::Recipe;
+pub use session::Session;

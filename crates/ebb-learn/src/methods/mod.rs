@@ -1,0 +1,152 @@
+//! The methods: one file each, and the table of them.
+
+pub mod agem;
+pub mod der;
+pub mod er;
+pub mod ewc;
+pub mod finetune;
+pub mod gem;
+pub mod l2;
+pub mod lwf;
+pub mod si;
+
+use crate::error::{Error, Result};
+use crate::spec::Parts;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What a method may need to know of the recipe it stands in.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation {
+    /// New rows a step.
+    pub batch: usize,
+    /// Experiences of the stream.
+    pub experiences: usize,
+}
+
+/// A method's entry in the table: what `ebb methods` prints and how its name becomes the long
+/// form.
+#[derive(Clone, Copy)]
+pub struct MethodCard {
+    /// Its name in recipes.
+    pub name: &'static str,
+    /// Other names it answers to.
+    pub aliases: &'static [&'static str],
+    /// Its full name.
+    pub title: &'static str,
+    /// Who published it.
+    pub source: &'static str,
+    /// The card it was built from.
+    pub card: &'static str,
+    /// What kind of method it is.
+    pub family: &'static str,
+    /// When to use it.
+    pub use_it: &'static str,
+    /// When not.
+    pub not_for: &'static str,
+    /// What it keeps.
+    pub stores: &'static str,
+    /// What a step costs.
+    pub costs: &'static str,
+    /// Its parameters (`with = { … }`) and their defaults.
+    pub defaults: fn() -> toml::Table,
+    /// The long form for given parameters (defaults filled in).
+    pub expand: fn(&toml::Table, &Situation) -> Result<Parts>,
+}
+
+/// Every method, in the order `ebb methods` lists them.
+pub const ALL: &[MethodCard] = &[
+    finetune::FINE_TUNE,
+    finetune::JOINT,
+    finetune::CUMULATIVE,
+    er::ER,
+    er::REHEARSAL,
+    der::DER,
+    der::DER_PLUS_PLUS,
+    ewc::EWC,
+    ewc::ONLINE_EWC,
+    si::SI,
+    l2::L2_METHOD,
+    lwf::LWF,
+    gem::GEM,
+    agem::A_GEM,
+];
+
+/// The method called `name`.
+///
+/// # Errors
+/// When there is none; the message names the nearest.
+pub fn find(name: &str) -> Result<&'static MethodCard> {
+    let wanted = name.to_lowercase();
+    ALL.iter()
+        .find(|m| m.name == wanted || m.aliases.contains(&wanted.as_str()))
+        .ok_or_else(|| Error::UnknownMethod {
+            name: name.to_owned(),
+            nearest: nearest(&wanted),
+        })
+}
+
+fn nearest(name: &str) -> String {
+    ALL.iter()
+        .min_by_key(|m| distance(m.name, name))
+        .map_or_else(String::new, |m| m.name.to_owned())
+}
+
+/// Edits that turn one word into another.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A method's settings as a table, defaults written out.
+pub(crate) fn settings<T: Serialize>(value: &T) -> toml::Table {
+    toml::Table::try_from(value).unwrap_or_default()
+}
+
+/// A table as a method's settings.
+pub(crate) fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T> {
+    table.clone().try_into().map_err(|e: toml::de::Error| Error::Recipe {
+        reason: format!("in the method's parameters (`with`): {}", e.message()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_misspellings_find_the_nearest() {
+        let mut names: Vec<&str> = ALL
+            .iter()
+            .flat_map(|m| std::iter::once(m.name).chain(m.aliases.iter().copied()))
+            .collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        let e = find("dr++").err().expect("no such method").to_string();
+        assert!(e.contains("der++"), "{e}");
+    }
+
+    #[test]
+    fn every_method_expands_with_its_own_defaults() {
+        let situation = Situation {
+            batch: 10,
+            experiences: 5,
+        };
+        for m in ALL {
+            let parts = (m.expand)(&(m.defaults)(), &situation);
+            assert!(parts.is_ok(), "{}: {:?}", m.name, parts.err());
+        }
+    }
+}

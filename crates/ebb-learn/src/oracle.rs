@@ -1,0 +1,159 @@
+//! The gradient oracle: the gradient of any objective on any batch at any weights, with its
+//! cost counted.
+//!
+//! A plain step makes one call; GEM, refresh learning or relearning attacks compose several.
+//! Penalties and projections work on the returned weights, outside the graph.
+
+use crate::batch::Batch;
+use crate::error::Result;
+use burn::tensor::{Tensor, TensorData};
+use ebb_kernels::{seed, slices};
+use ebb_net::{Mode, Model, Taps};
+use ebb_space::{CarrierGrads, Inputs, Key, Objective, ObjectiveValue, References, View, Weights};
+use serde::{Deserialize, Serialize};
+
+/// What was computed so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meter {
+    /// Calls of the oracle.
+    pub gradient_calls: u64,
+    /// Rows through a forward pass, evaluation not counted.
+    pub forward_rows: u64,
+    /// Rows through a backward pass.
+    pub backward_rows: u64,
+}
+
+/// What a call of the oracle yields besides the gradient.
+pub struct PassResult {
+    /// The objective's value, whole and by term.
+    pub value: ObjectiveValue,
+    /// `[rows, outputs]`, at the weights the gradient was taken at.
+    pub logits: Vec<f32>,
+    /// `[rows, width]`, if asked for.
+    pub features: Option<Vec<f32>>,
+}
+
+/// A model that answers with gradients.
+pub struct Oracle {
+    /// The model being trained.
+    pub model: Model,
+    /// The frozen model that distillation asks, if any.
+    pub teacher: Option<Model>,
+    /// What was computed so far.
+    pub meter: Meter,
+    /// The key of this step's draws (dropout).
+    pub key: Key,
+    /// Keep the features of each pass (memories that store them).
+    pub keep_features: bool,
+    grads: CarrierGrads,
+}
+
+impl Oracle {
+    /// An oracle for `model`.
+    pub fn new(model: Model, key: Key) -> Self {
+        Self {
+            model,
+            teacher: None,
+            meter: Meter::default(),
+            key,
+            keep_features: false,
+            grads: CarrierGrads::default(),
+        }
+    }
+
+    /// The gradient of `objective` on `batch`, at the model's weights or at `at`, written into
+    /// `into`.
+    ///
+    /// # Errors
+    /// When the objective cannot be evaluated on this batch, or is not finite.
+    pub fn gradient(
+        &mut self,
+        objective: &Objective,
+        batch: &Batch,
+        at: Option<&Weights>,
+        into: &mut Weights,
+    ) -> Result<PassResult> {
+        let rows = batch.rows.len();
+        let wants_features = objective.uses_features();
+        let (teacher_logits, teacher_features) = self.ask_teacher(objective, batch);
+        let ids: Vec<u64> = batch.rows.ids.iter().map(|id| id.example).collect();
+        let mode = Mode::Train {
+            key: self.key,
+            rows: &ids,
+        };
+        let leaves = self.model.leaves(at);
+        let mut taps = Taps::none();
+        let out = self
+            .model
+            .forward_tracked(&leaves, batch.x.clone(), mode, &mut taps);
+        let [_, outputs] = out.logits.dims();
+        let [_, width] = out.features.dims();
+        let logits = slices::read(&out.logits, <[f32]>::to_vec);
+        let features = (wants_features || self.keep_features)
+            .then(|| slices::read(&out.features, <[f32]>::to_vec));
+        let inputs = Inputs {
+            rows: &batch.rows,
+            logits: View::new(&logits, rows, outputs)?,
+            features: view(features.as_deref(), rows, width)?,
+            references: References {
+                stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
+                stored_features: view(batch.stored_features.as_deref(), rows, width)?,
+                teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
+                teacher_features: view(teacher_features.as_deref(), rows, width)?,
+                ..References::default()
+            },
+        };
+        let value = objective.evaluate(&inputs, &mut self.grads)?;
+        let tensor = |data: &[f32], cols: usize| {
+            Tensor::<2>::from_data(
+                TensorData::new(data.to_vec(), [rows, cols]),
+                self.model.device(),
+            )
+        };
+        let mut root = seed(out.logits, tensor(&self.grads.logits, outputs));
+        if wants_features && let Some(g) = &self.grads.features {
+            root = root + seed(out.features, tensor(g, width));
+        }
+        let mut gradients = root.backward();
+        leaves.collect(&mut gradients, into);
+        self.meter.gradient_calls += 1;
+        self.meter.forward_rows += rows as u64;
+        self.meter.backward_rows += rows as u64;
+        Ok(PassResult {
+            value,
+            logits,
+            features,
+        })
+    }
+
+    fn ask_teacher(
+        &mut self,
+        objective: &Objective,
+        batch: &Batch,
+    ) -> (Option<Vec<f32>>, Option<Vec<f32>>) {
+        let Some(teacher) = self.teacher.as_mut().filter(|_| objective.uses_teacher()) else {
+            return (None, None);
+        };
+        let out = teacher.forward(batch.x.clone(), &mut Taps::none());
+        self.meter.forward_rows += batch.rows.len() as u64;
+        let features = objective
+            .uses_features()
+            .then(|| slices::to_vec(&out.features));
+        (Some(slices::to_vec(&out.logits)), features)
+    }
+
+    /// Logits of `x` (`rows x inputs`), in evaluation mode and without a graph.
+    pub fn logits(&mut self, x: Vec<f32>, rows: usize) -> Vec<f32> {
+        let x = self.model.input(x, rows);
+        slices::to_vec(&self.model.forward(x, &mut Taps::none()).logits)
+    }
+
+    /// Freezes a copy of the model as it is as the teacher.
+    pub fn freeze_teacher(&mut self) {
+        self.teacher = Some(self.model.clone());
+    }
+}
+
+fn view(data: Option<&[f32]>, rows: usize, cols: usize) -> Result<Option<View<'_>>> {
+    Ok(data.map(|d| View::new(d, rows, cols)).transpose()?)
+}

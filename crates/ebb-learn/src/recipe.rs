@@ -1,0 +1,506 @@
+//! Recipes: read, completed by a method, changed from the command line, and checked once.
+//!
+//! A combination that is known not to do what its user wants is refused with its reason, unless
+//! the recipe accepts it by name; what was accepted is printed in the report.
+
+use crate::error::{Error, Result};
+use crate::methods::{self, Situation};
+use crate::optimizer::{OptimizerKind, OptimizerSettings};
+use crate::spec::{
+    ClassesSpec, DataPlan, KeepSpec, LossSpec, PenaltySpec, RecipeFile, ReductionSpec, SelectSpec,
+    UpdateSpec,
+};
+use ebb_data::{Scenario, StreamSpec};
+use std::path::Path;
+
+/// A checked recipe.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    file: RecipeFile,
+    text: String,
+}
+
+impl Recipe {
+    /// Reads a recipe and applies `sets`, changes such as `("train.lr", "0.01")`.
+    ///
+    /// # Errors
+    /// When it cannot be read, names what does not exist, or is refused.
+    pub fn parse(text: &str, sets: &[(String, String)]) -> Result<Self> {
+        // Reading the file as it stands first gives errors with their line and column.
+        let mut table: toml::Table = toml::from_str(text).map_err(|e| Error::Recipe {
+            reason: e.to_string().trim_end().to_owned(),
+        })?;
+        if sets.is_empty() && !table.contains_key("method") {
+            toml::from_str::<RecipeFile>(text).map_err(|e| Error::Recipe {
+                reason: e.to_string().trim_end().to_owned(),
+            })?;
+        }
+        for (path, value) in sets {
+            set(&mut table, path, value)?;
+        }
+        expand(&mut table)?;
+        let mut file: RecipeFile = table.try_into().map_err(|e: toml::de::Error| Error::Recipe {
+            reason: e.to_string().trim_end().to_owned(),
+        })?;
+        file.stream = file.stream.resolved()?;
+        file.with = toml::Table::new();
+        file.label
+            .get_or_insert_with(|| "custom".to_owned());
+        if file.train.reduction.is_none() {
+            file.train.reduction = Some(ReductionSpec::default());
+        }
+        check(&file)?;
+        let text = toml::to_string(&file).map_err(|e| Error::Recipe {
+            reason: e.to_string(),
+        })?;
+        Ok(Self { file, text })
+    }
+
+    /// Reads a recipe from a file.
+    ///
+    /// # Errors
+    /// As [`Recipe::parse`], and when the file cannot be read.
+    pub fn read(path: &Path, sets: &[(String, String)]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, sets)
+    }
+
+    /// The recipe with every default written out.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Its pieces.
+    pub fn file(&self) -> &RecipeFile {
+        &self.file
+    }
+
+    /// The method's name.
+    pub fn label(&self) -> &str {
+        self.file.label.as_deref().unwrap_or("custom")
+    }
+
+    /// BLAKE3 of the resolved text.
+    pub fn hash(&self) -> String {
+        blake3::hash(self.text.as_bytes()).to_hex().to_string()
+    }
+
+    /// The same without the seed: runs that agree in it are repetitions of one experiment.
+    pub fn group(&self) -> String {
+        let mut file = self.file.clone();
+        file.seed = 0;
+        let text = toml::to_string(&file).unwrap_or_default();
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+
+    /// What the optimizer is built from.
+    pub fn optimizer(&self) -> OptimizerSettings {
+        let t = &self.file.train;
+        OptimizerSettings {
+            kind: t.optimizer,
+            momentum: t.momentum,
+            nesterov: t.nesterov,
+            betas: t.betas,
+            eps: t.eps,
+            weight_decay: t.weight_decay,
+        }
+    }
+}
+
+/// Replaces `method` and `with` by the long form.
+fn expand(table: &mut toml::Table) -> Result<()> {
+    let with = match table.remove("with") {
+        None => toml::Table::new(),
+        Some(toml::Value::Table(t)) => t,
+        Some(_) => {
+            return Err(Error::Recipe {
+                reason: "`with` is a table of the method's parameters".into(),
+            });
+        }
+    };
+    let name = match table.remove("method") {
+        None if with.is_empty() => return Ok(()),
+        None => {
+            return Err(Error::Recipe {
+                reason: "`with` holds a method's parameters, but no `method` is named".into(),
+            });
+        }
+        Some(toml::Value::String(name)) => name,
+        Some(_) => {
+            return Err(Error::Recipe {
+                reason: "`method` is a name, such as \"er\"; `ebb methods` lists all".into(),
+            });
+        }
+    };
+    let card = methods::find(&name)?;
+    let mut params = (card.defaults)();
+    for (key, value) in with {
+        if !params.contains_key(&key) {
+            let known: Vec<&str> = params.keys().map(String::as_str).collect();
+            return Err(Error::Recipe {
+                reason: match known.is_empty() {
+                    true => format!("the method `{}` has no parameters", card.name),
+                    false => format!(
+                        "the method `{}` has no parameter `{key}`; it has {}",
+                        card.name,
+                        known.join(", ")
+                    ),
+                },
+            });
+        }
+        let value = match (&params[&key], value) {
+            // `lambda = 100` is as good as `lambda = 100.0`.
+            (toml::Value::Float(_), toml::Value::Integer(i)) => toml::Value::Float(i as f64),
+            (_, value) => value,
+        };
+        params.insert(key, value);
+    }
+    let situation = Situation {
+        batch: table
+            .get("train")
+            .and_then(|t| t.get("batch"))
+            .and_then(toml::Value::as_integer)
+            .map_or(10, |b| b.max(1) as usize),
+        experiences: experiences(table)?,
+    };
+    let parts = (card.expand)(&params, &situation)?;
+    let mut long = toml::Table::try_from(&parts).map_err(|e| Error::Recipe {
+        reason: e.to_string(),
+    })?;
+    if let Some(reduction) = long.remove("reduction") {
+        let train = table
+            .entry("train")
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        if let toml::Value::Table(train) = train {
+            train.entry("reduction").or_insert(reduction);
+        }
+    }
+    merge(table, long);
+    table
+        .entry("label")
+        .or_insert_with(|| toml::Value::String(card.name.to_owned()));
+    Ok(())
+}
+
+fn experiences(table: &toml::Table) -> Result<usize> {
+    let Some(stream) = table.get("stream") else {
+        return Ok(1);
+    };
+    let spec: StreamSpec = stream
+        .clone()
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::Recipe {
+            reason: format!("in `stream`: {}", e.message()),
+        })?;
+    let spec = spec.resolved()?;
+    Ok(spec
+        .n
+        .or(spec.groups.as_ref().map(Vec::len))
+        .or(spec.degrees.as_ref().map(Vec::len))
+        .unwrap_or(1))
+}
+
+/// Puts what is missing in `into`; lists are joined, the method's entries first.
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (None, value) => {
+                into.insert(key, value);
+            }
+            (Some(toml::Value::Table(mine)), toml::Value::Table(other)) => merge(mine, other),
+            (Some(toml::Value::Array(mine)), toml::Value::Array(mut other)) => {
+                other.append(mine);
+                *mine = other;
+            }
+            (Some(_), _) => {}
+        }
+    }
+}
+
+/// Sets `a.b.c = value`; the value is read as TOML, or taken as text.
+fn set(table: &mut toml::Table, path: &str, value: &str) -> Result<()> {
+    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}"))
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut keys: Vec<&str> = path.split('.').collect();
+    let Some(last) = keys.pop().filter(|k| !k.is_empty()) else {
+        return Err(Error::Recipe {
+            reason: format!("`--set {path}={value}`: there is no key before the `=`"),
+        });
+    };
+    let mut at = table;
+    for key in keys {
+        let next = at
+            .entry(key)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = match next {
+            toml::Value::Table(t) => t,
+            _ => {
+                return Err(Error::Recipe {
+                    reason: format!("`--set {path}`: `{key}` holds a value, not a table"),
+                });
+            }
+        };
+    }
+    at.insert(last.to_owned(), parsed);
+    Ok(())
+}
+
+fn check(file: &RecipeFile) -> Result<()> {
+    let wrong = |reason: String| Err(Error::Recipe { reason });
+    let t = &file.train;
+    if t.batch == 0 {
+        return wrong("`train.batch` must be at least 1".into());
+    }
+    if t.epochs == 0 && t.steps.is_none() {
+        return wrong("`train.epochs` must be at least 1 (or set `train.steps`)".into());
+    }
+    for (name, value) in [
+        ("train.lr", t.lr),
+        ("train.momentum", t.momentum),
+        ("train.weight-decay", t.weight_decay),
+        ("train.eps", t.eps),
+    ] {
+        if !value.is_finite() || value < 0.0 {
+            return wrong(format!("`{name}` must be a number from 0 up, it is {value}"));
+        }
+    }
+    if t.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
+        return wrong(format!("`train.betas` must lie in [0, 1), they are {:?}", t.betas));
+    }
+    if t.clip.is_some_and(|c| c.is_nan() || c <= 0.0) {
+        return wrong("`train.clip` must be above 0; leave it out for none".into());
+    }
+    if file.save.checkpoint_every == 0 {
+        return wrong("`save.checkpoint-every` must be at least 1".into());
+    }
+    if file.evaluate.every > 0 && file.evaluate.panel == 0 {
+        return wrong("`evaluate.panel` must be at least 1 where `evaluate.every` is set".into());
+    }
+    check_memory(file)?;
+    check_terms(file)?;
+    refuse(file)
+}
+
+fn check_memory(file: &RecipeFile) -> Result<()> {
+    let wrong = |reason: String| Err(Error::Recipe { reason });
+    match &file.memory {
+        Some(m) if m.capacity == 0 => {
+            wrong("`memory.capacity` must be at least 1; leave `memory` out for none".into())
+        }
+        Some(m) => {
+            let concatenated = file
+                .draw
+                .values()
+                .filter(|d| d.select == SelectSpec::Concatenate);
+            let per_step = matches!(m.keep, KeepSpec::Reservoir | KeepSpec::Ring);
+            match concatenated.count() {
+                0 => Ok(()),
+                1 if per_step => wrong(
+                    "a draw that is concatenated with the new data needs a memory that is filled \
+                     after each experience: memory.keep = \"experience-balanced\" or \"class-balanced\""
+                        .into(),
+                ),
+                1 => Ok(()),
+                _ => wrong("only one draw can be concatenated with the new data".into()),
+            }
+        }
+        None => {
+            if let Some(name) = file.draw.keys().next() {
+                return wrong(format!(
+                    "`draw.{name}` draws from a memory, but the recipe has none: add memory = {{ capacity = 500, keep = \"reservoir\" }}"
+                ));
+            }
+            if file.update != UpdateSpec::Plain {
+                return wrong(
+                    "this update compares with remembered examples, but the recipe has no `memory`"
+                        .into(),
+                );
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_terms(file: &RecipeFile) -> Result<()> {
+    let wrong = |reason: String| Err(Error::Recipe { reason });
+    for (i, term) in file.term.iter().enumerate() {
+        let place = format!("term {} ({:?} on `{}`)", i + 1, term.loss, term.on);
+        if !term.weight.is_finite() {
+            return wrong(format!("{place}: its weight must be a finite number"));
+        }
+        if term.temperature.is_some_and(|t| t.is_nan() || t <= 0.0) {
+            return wrong(format!("{place}: its temperature must be above 0"));
+        }
+        let replayed = term.on.strip_prefix("replay");
+        match replayed {
+            Some("") if file.draw.is_empty() => {
+                return wrong(format!("{place}: nothing is replayed, there is no `draw`"));
+            }
+            Some(name) if !name.is_empty() => {
+                let name = name.trim_start_matches(':');
+                if !file.draw.contains_key(name) {
+                    return wrong(format!("{place}: there is no `draw.{name}`"));
+                }
+            }
+            None if term.on != "new" && term.on != "all" => {
+                return wrong(format!(
+                    "{place}: rows are called `new`, `replay`, `replay:NAME` or `all`"
+                ));
+            }
+            _ => {}
+        }
+        if term.loss == LossSpec::LogitsL2 && replayed.is_none() {
+            return wrong(format!(
+                "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
+            ));
+        }
+        if term.classes == ClassesSpec::Old && term.loss == LossSpec::CrossEntropy {
+            return wrong(format!(
+                "{place}: the label of a new example is not among the old classes"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The combinations that are known not to do what they seem to.
+fn refuse(file: &RecipeFile) -> Result<()> {
+    let accepted = |name: &str| file.accept.iter().any(|a| a == name);
+    let refused = |name: &'static str, reason: String| {
+        if accepted(name) {
+            Ok(())
+        } else {
+            Err(Error::Refused { name, reason })
+        }
+    };
+    let class_incremental = file.stream.scenario == Some(Scenario::Class);
+    let alone = file.memory.is_none() && file.data == DataPlan::Sequential;
+    let strong = |p: &PenaltySpec| match p {
+        PenaltySpec::Ewc(s) => s.lambda > 0.0,
+        PenaltySpec::Si(s) => s.c > 0.0,
+        PenaltySpec::L2(s) => s.beta > 0.0,
+    };
+    if class_incremental && alone && file.penalty.iter().any(strong) {
+        refused(
+            "penalty-alone-on-class-incremental",
+            "a weight penalty alone cannot separate classes that are never seen together: on \
+             class-incremental streams it scores as plain fine-tuning (Hsu et al. 2018). Add a \
+             memory (method = \"er\" with [[penalty]]), or use a task- or domain-incremental stream."
+                .into(),
+        )?;
+    }
+    let projected = file.update != UpdateSpec::Plain;
+    let t = &file.train;
+    if projected && (t.optimizer != OptimizerKind::Sgd || t.momentum > 0.0) {
+        refused(
+            "projection-with-momentum",
+            "with momentum or Adam the direction that is applied is not the one that was checked \
+             against the memory, so the guarantee is lost. Use train.optimizer = \"sgd\" with \
+             train.momentum = 0."
+                .into(),
+        )?;
+    }
+    if let Some(name) = file
+        .accept
+        .iter()
+        .find(|a| !ACCEPTABLE.contains(&a.as_str()))
+    {
+        return Err(Error::Recipe {
+            reason: format!(
+                "`accept` names `{name}`, which is never refused; it may name {}",
+                ACCEPTABLE.join(", ")
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// What `accept` may name.
+pub const ACCEPTABLE: &[&str] = &[
+    "penalty-alone-on-class-incremental",
+    "projection-with-momentum",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGITS: &str =
+        "[stream]\ndataset = \"digits\"\nsplit = 5\nscenario = \"task\"\n";
+
+    fn parse(text: &str) -> Result<Recipe> {
+        Recipe::parse(text, &[])
+    }
+
+    fn message(text: &str) -> String {
+        parse(text).expect_err("it should be refused").to_string()
+    }
+
+    #[test]
+    fn a_method_is_short_for_its_long_form() {
+        let short = parse(&format!("method = \"der++\"\nwith = {{ beta = 0.3 }}\n{DIGITS}"))
+            .expect("valid");
+        assert_eq!(short.file().term.len(), 3);
+        assert_eq!(short.file().term[2].weight, 0.3);
+        // The resolved text stands for itself.
+        let again = parse(short.text()).expect("valid");
+        assert_eq!(again.text(), short.text());
+        assert_eq!(again.hash(), short.hash());
+    }
+
+    #[test]
+    fn the_group_forgets_the_seed_alone() {
+        let with = |sets: &[(&str, &str)]| {
+            let sets: Vec<(String, String)> = sets
+                .iter()
+                .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+                .collect();
+            Recipe::parse(&format!("method = \"er\"\n{DIGITS}"), &sets).expect("valid")
+        };
+        let (a, b) = (with(&[("seed", "1")]), with(&[("seed", "2")]));
+        assert_ne!(a.hash(), b.hash());
+        assert_eq!(a.group(), b.group());
+        assert_ne!(a.group(), with(&[("train.lr", "0.2")]).group());
+    }
+
+    #[test]
+    fn what_a_recipe_says_goes_before_the_method() {
+        let text = format!("method = \"er\"\n[memory]\ncapacity = 77\nkeep = \"ring\"\n{DIGITS}");
+        let r = parse(&text).expect("valid");
+        assert_eq!(r.file().memory.as_ref().map(|m| m.capacity), Some(77));
+    }
+
+    #[test]
+    fn every_refusal_says_what_to_do() {
+        let class = DIGITS.replace("task", "class");
+        let m = message(&format!("method = \"ewc\"\n{class}"));
+        assert!(m.contains("accept = [\"penalty-alone-on-class-incremental\"]"), "{m}");
+        let ok = format!(
+            "method = \"ewc\"\naccept = [\"penalty-alone-on-class-incremental\"]\n{class}"
+        );
+        assert!(parse(&ok).is_ok());
+        let m = message(&format!("method = \"gem\"\n{DIGITS}[train]\noptimizer = \"adam\"\n"));
+        assert!(m.contains("direction that is applied"), "{m}");
+        let m = message(&format!("method = \"emc\"\n{DIGITS}"));
+        assert!(m.contains("did you mean `ewc`"), "{m}");
+        let m = message(&format!("method = \"ewc\"\nwith = {{ lamda = 3 }}\n{DIGITS}"));
+        assert!(m.contains("no parameter `lamda`; it has"), "{m}");
+        let m = message(&format!("nonsense = 1\n{DIGITS}"));
+        assert!(m.contains("unknown field `nonsense`"), "{m}");
+        let m = message(&format!("{DIGITS}[train]\nlr = \"fast\"\n"));
+        assert!(m.contains("invalid type") && m.contains("lr"), "{m}");
+        let m = message(&format!("{DIGITS}[draw.a]\nselect = \"uniform\"\n"));
+        assert!(m.contains("the recipe has none"), "{m}");
+        let m = message(&format!("{DIGITS}[[term]]\non = \"old\"\nloss = \"cross-entropy\"\n"));
+        assert!(m.contains("rows are called"), "{m}");
+        let m = message(&format!("accept = [\"anything\"]\n{DIGITS}"));
+        assert!(m.contains("never refused"), "{m}");
+        let m = message(&format!("{DIGITS}[train]\nbatch = 0\n"));
+        assert!(m.contains("at least 1"), "{m}");
+    }
+}

@@ -1,0 +1,252 @@
+//! The memory as the loop uses it: offers, named draws, and batches of what is remembered.
+
+use crate::batch::{Batch, Collect};
+use crate::error::Result;
+use crate::seen::{ClassSets, column};
+use crate::spec::{DrawSpec, KeepSpec, MemorySpec, SelectSpec};
+use ebb_data::{Item, Part, Stream};
+use ebb_memory::{Config, Fill, Form, Keep, Memory, Offer, Payload, Records, Select, Values};
+use ebb_net::Model;
+use ebb_space::{ExampleId, Key};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The memory, its draws, and what competes in remembered rows.
+pub struct Replay {
+    /// The store.
+    pub memory: Memory,
+    draws: BTreeMap<String, DrawSpec>,
+    /// Class sets of the experience under way.
+    pub class_sets: ClassSets,
+    /// The first step of the experience under way.
+    pub since: u64,
+    outputs: usize,
+}
+
+/// Examples offered to the memory.
+pub struct Offered<'a> {
+    /// Where their inputs come from.
+    pub stream: &'a Stream,
+    /// The examples.
+    pub items: &'a [Item],
+    /// The logits the network gave them, a row each; read only if the memory stores them.
+    pub logits: &'a [f32],
+    /// Which experience they belong to.
+    pub experience: usize,
+    /// Step of the run.
+    pub step: u64,
+}
+
+impl Replay {
+    /// An empty memory. `experiences` divides a ring's capacity; logits are stored when a term
+    /// asks for them.
+    ///
+    /// # Errors
+    /// When the capacity cannot be divided.
+    pub fn new(
+        spec: &MemorySpec,
+        draws: &BTreeMap<String, DrawSpec>,
+        inputs: usize,
+        outputs: usize,
+        stores_logits: bool,
+        experiences: usize,
+        class_sets: ClassSets,
+        key: Key,
+    ) -> Result<Self> {
+        let keep = match spec.keep {
+            KeepSpec::Reservoir => Keep::Reservoir,
+            KeepSpec::ClassBalanced => Keep::ClassBalanced,
+            KeepSpec::ExperienceBalanced => Keep::ExperienceBalanced,
+            KeepSpec::Ring => Keep::Ring {
+                per_task: (spec.capacity / experiences.max(1)).max(1),
+            },
+        };
+        let config = Config {
+            capacity: spec.capacity,
+            keep,
+            form: Form {
+                input: inputs,
+                payload: Payload::F32,
+                logits: stores_logits.then_some(outputs),
+                features: None,
+            },
+        };
+        Ok(Self {
+            memory: Memory::new(config, key)?,
+            draws: draws.clone(),
+            class_sets,
+            since: 0,
+            outputs,
+        })
+    }
+
+    /// Whether the memory is filled at each step (or at the end of each experience).
+    pub fn fills_each_step(&self) -> bool {
+        self.memory.fill() == Fill::Step
+    }
+
+    /// Offers examples; the policy decides which stay, and only those are gathered.
+    ///
+    /// # Errors
+    /// When the rows do not fit the store.
+    pub fn offer(&mut self, offered: &Offered) -> Result<()> {
+        let mut start = 0;
+        // An offer has one task; where boundaries blur, a batch has several.
+        for items in offered.items.chunk_by(|a, b| a.task == b.task) {
+            let ids: Vec<ExampleId> = items.iter().map(|i| i.id).collect();
+            let labels: Vec<u32> = items.iter().map(|i| column(offered.stream, i)).collect();
+            let plan = self.memory.plan(&Offer {
+                ids: &ids,
+                labels: &labels,
+                experience: offered.experience as u32,
+                task: items[0].task,
+                step: offered.step,
+            })?;
+            let admitted: Vec<Item> = plan.admitted().iter().map(|i| items[*i as usize]).collect();
+            let mut x = Vec::new();
+            offered.stream.gather(Part::Train, &admitted, &mut x);
+            let stored = self.memory.config().form.logits.is_some().then(|| {
+                let row = |i: &u32| (start + *i as usize) * self.outputs;
+                plan.admitted()
+                    .iter()
+                    .flat_map(|i| &offered.logits[row(i)..row(i) + self.outputs])
+                    .copied()
+                    .collect::<Vec<f32>>()
+            });
+            let rows = Records {
+                inputs: Values::F32(&x),
+                logits: stored.as_deref(),
+                features: None,
+            };
+            self.memory.commit(plan, &rows)?;
+            start += items.len();
+        }
+        Ok(())
+    }
+
+    /// Whether anything of `experience` is kept.
+    pub fn holds(&self, experience: usize) -> bool {
+        self.memory
+            .metas()
+            .iter()
+            .any(|m| m.experience as usize == experience)
+    }
+
+    /// Adds every named draw of this step to a batch.
+    ///
+    /// # Errors
+    /// When the memory cannot be read.
+    pub fn add_draws(&self, collect: &mut Collect, step: u64, batch: usize) -> Result<()> {
+        if self.memory.is_empty() {
+            return Ok(());
+        }
+        for (name, draw) in &self.draws {
+            let size = draw.size.unwrap_or(batch);
+            let weights: Vec<f64>;
+            let select = match draw.select {
+                SelectSpec::Uniform => Select::Uniform,
+                SelectSpec::Cycle => Select::Cycle { since: self.since },
+                SelectSpec::Oldest => {
+                    weights = self
+                        .memory
+                        .metas()
+                        .iter()
+                        .map(|m| (step.saturating_sub(m.step) + 1) as f64)
+                        .collect();
+                    Select::Weighted(&weights)
+                }
+                // Mixed in by the loader.
+                SelectSpec::Concatenate => continue,
+            };
+            let name = format!("replay:{name}");
+            let drawn = self.memory.draw(&name, select, size, step)?;
+            self.add_slots(collect, &name, &drawn.slots)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the records in `slots` as the support `name`.
+    ///
+    /// # Errors
+    /// When the memory cannot be read.
+    pub fn add_slots(&self, collect: &mut Collect, name: &str, slots: &[u32]) -> Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let before = collect.len();
+        collect.support(name);
+        for slot in slots {
+            let m = &self.memory.metas()[*slot as usize];
+            collect.row(m.id, m.label, self.class_sets.of(usize::from(m.task)));
+        }
+        self.memory.gather(slots, None, &mut collect.x)?;
+        if self.memory.config().form.logits.is_some() {
+            collect.stored_logits.resize(before * self.outputs, 0.0);
+            self.memory
+                .gather_logits(slots, &mut collect.stored_logits)?;
+        }
+        Ok(())
+    }
+
+    /// Everything kept of `experience`.
+    ///
+    /// # Errors
+    /// When the memory cannot be read.
+    pub fn batch_of(&self, experience: usize, model: &Model) -> Result<Batch> {
+        let slots = self
+            .memory
+            .slots_where(|m| m.experience as usize == experience);
+        self.batch("memory", &slots, model)
+    }
+
+    /// `size` records of experiences before `experience`, drawn by `name` at `step`.
+    ///
+    /// # Errors
+    /// When the memory cannot be read.
+    pub fn sample(
+        &self,
+        name: &str,
+        size: usize,
+        step: u64,
+        experience: usize,
+        model: &Model,
+    ) -> Result<Option<Batch>> {
+        let weights: Vec<f64> = self
+            .memory
+            .metas()
+            .iter()
+            .map(|m| f64::from(u8::from((m.experience as usize) < experience)))
+            .collect();
+        let earlier = weights.iter().filter(|w| **w > 0.0).count();
+        if earlier == 0 {
+            return Ok(None);
+        }
+        let drawn =
+            self.memory
+                .draw(name, Select::Weighted(&weights), size.min(earlier), step)?;
+        Ok(Some(self.batch("memory", &drawn.slots, model)?))
+    }
+
+    fn batch(&self, name: &str, slots: &[u32], model: &Model) -> Result<Batch> {
+        let mut collect = Collect::default();
+        self.add_slots(&mut collect, name, slots)?;
+        Ok(collect.finish(model, &self.class_sets.sets, self.outputs))
+    }
+
+    /// The draw that is mixed into the new data by the loader, if the recipe has one.
+    pub fn concatenated(&self) -> Option<&str> {
+        self.draws
+            .iter()
+            .find(|(_, d)| d.select == SelectSpec::Concatenate)
+            .map(|(n, _)| n.as_str())
+    }
+
+    /// Writes the memory under `dir`.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        self.memory.save(dir)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,372 @@
+//! A run's moving parts, built from a recipe, saved into a state and restored from one.
+
+use crate::error::{Error, Result};
+use crate::methods::{agem::AGem, ewc::Ewc, gem::Gem, l2::L2, si::Si};
+use crate::optimizer::Optimizer;
+use crate::oracle::{Meter, Oracle};
+use crate::penalty::Penalty;
+use crate::recipe::Recipe;
+use crate::replay::Replay;
+use crate::seen::{ClassSets, check, outputs};
+use crate::spec::{DataPlan, LossSpec, PenaltySpec, RecipeFile, UpdateSpec};
+use crate::update::{Plain, Update};
+use burn::tensor::Device;
+use ebb_data::{Item, Stream};
+use ebb_net::Model;
+use ebb_record::{ForgettingEvents, State, StateWriter};
+use ebb_space::{Key, Mask, Weights};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where in its stream a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The experience being trained, or about to be.
+    pub experience: usize,
+    /// The pass over it.
+    pub epoch: u64,
+    /// Batches of that pass already taken.
+    pub batch: usize,
+    /// Steps of that experience already taken.
+    pub in_experience: u64,
+    /// Steps taken in all.
+    pub step: u64,
+}
+
+/// What a state needs besides tensors to go on exactly.
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    format_version: u32,
+    position: Position,
+    optimizer_steps: u64,
+    meter: Meter,
+    seconds: f64,
+    train_seconds: f64,
+    /// Names of what each penalty keeps.
+    penalties: Vec<Vec<String>>,
+    frozen: bool,
+}
+
+/// The version of `progress.json`.
+const FORMAT: u32 = 1;
+
+/// A run in memory.
+pub struct Session {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The stream it reads.
+    pub stream: Arc<Stream>,
+    /// Model, teacher and meter.
+    pub oracle: Oracle,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// Penalties in weight space.
+    pub penalties: Vec<Box<dyn Penalty>>,
+    /// How a gradient becomes a step.
+    pub update: Box<dyn Update>,
+    /// The memory.
+    pub replay: Option<Replay>,
+    /// Where it stands.
+    pub position: Position,
+    /// What stays bit for bit as it is, and how it is.
+    pub frozen: Option<(Mask, Weights)>,
+    /// A fixed, keyed subset of each test set, its first half finding the worst step.
+    pub panels: Vec<Vec<Item>>,
+    /// How often training examples turned from right to wrong.
+    pub events: ForgettingEvents,
+    /// Root of the run's keyed draws.
+    pub key: Key,
+    /// Seconds of earlier sittings: in all, and in training.
+    pub earlier: (f64, f64),
+}
+
+impl Session {
+    /// Builds everything for the start of a run.
+    ///
+    /// # Errors
+    /// When the data cannot be had or the recipe does not fit it.
+    pub fn new(recipe: &Recipe, data_dir: &Path) -> Result<Self> {
+        let file = recipe.file();
+        let stream = plan(file.stream.build(data_dir, file.seed)?, file.data);
+        check(&stream)?;
+        Self::on(recipe, Arc::new(stream))
+    }
+
+    /// The same on a stream that is already built.
+    ///
+    /// # Errors
+    /// When the recipe does not fit the stream.
+    pub fn on(recipe: &Recipe, stream: Arc<Stream>) -> Result<Self> {
+        let file = recipe.file();
+        let key = Key::new(file.seed, "learn");
+        let outputs = outputs(&stream);
+        let network = file.network.build(stream.shape(), outputs)?;
+        let model = Model::new(network, key.sub("initialise"), &Device::flex());
+        let optimizer = Optimizer::new(recipe.optimizer(), model.layout());
+        let class_sets = ClassSets::at(&stream, 0, file.train.classes);
+        let replay = match &file.memory {
+            None => None,
+            Some(spec) => Some(Replay::new(
+                spec,
+                &file.draw,
+                stream.features(),
+                outputs,
+                file.term.iter().any(|t| t.loss == LossSpec::LogitsL2),
+                stream.experiences.len(),
+                class_sets,
+                key.sub("memory"),
+            )?),
+        };
+        let panels = panels(&stream, file, key);
+        Ok(Self {
+            recipe: recipe.clone(),
+            oracle: Oracle::new(model, key),
+            optimizer,
+            penalties: file.penalty.iter().map(penalty).collect(),
+            update: update(&file.update),
+            replay,
+            position: Position::default(),
+            frozen: None,
+            panels,
+            events: ForgettingEvents::new(),
+            key,
+            earlier: (0.0, 0.0),
+            stream,
+        })
+    }
+
+    /// Writes everything but the weights (which the state holds already) into a state.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn save(&self, state: &mut StateWriter, seconds: f64, train_seconds: f64) -> Result<()> {
+        let names = |p: &dyn Penalty| p.state().into_iter().map(|(n, _)| n).collect();
+        let progress = Progress {
+            format_version: FORMAT,
+            position: self.position,
+            optimizer_steps: self.optimizer.steps(),
+            meter: self.oracle.meter,
+            seconds,
+            train_seconds,
+            penalties: self.penalties.iter().map(|p| names(p.as_ref())).collect(),
+            frozen: self.frozen.is_some(),
+        };
+        let json = serde_json::to_vec_pretty(&progress).map_err(|e| Error::Checkpoint {
+            path: "progress.json".into(),
+            reason: e.to_string(),
+        })?;
+        state.file("progress.json", &json)?;
+        let moments: Vec<(&str, &Weights)> = self.optimizer.state().collect();
+        if !moments.is_empty() {
+            state.weights("optimizer.safetensors", &moments)?;
+        }
+        for (i, p) in self.penalties.iter().enumerate() {
+            for (name, weights) in p.state() {
+                state.weights(&format!("penalty-{i}-{name}.safetensors"), &[("", weights)])?;
+            }
+        }
+        if !self.oracle.model.buffers().layout().is_empty() {
+            let buffers = self.oracle.model.buffers();
+            state.weights("buffers.safetensors", &[("", buffers)])?;
+        }
+        if let Some(teacher) = &self.oracle.teacher {
+            state.weights("teacher.safetensors", &[("", &teacher.weights())])?;
+            if !teacher.buffers().layout().is_empty() {
+                state.weights("teacher-buffers.safetensors", &[("", teacher.buffers())])?;
+            }
+        }
+        if let Some((_, anchor)) = &self.frozen {
+            state.weights("frozen.safetensors", &[("", anchor)])?;
+        }
+        if let Some(replay) = &self.replay {
+            replay.save(&state.directory("memory")?)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a state back.
+    ///
+    /// # Errors
+    /// When the state is damaged or belongs to another recipe.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let layout = self.oracle.model.layout().clone();
+        let path = state.path("progress.json");
+        let bytes = state.bytes("progress.json")?;
+        let bad = |reason: String| Error::Checkpoint {
+            path: path.clone(),
+            reason,
+        };
+        let progress: Progress =
+            serde_json::from_slice(&bytes).map_err(|e| bad(format!("it is not readable: {e}")))?;
+        if progress.format_version > FORMAT {
+            return Err(bad(format!(
+                "it was written by a newer version ({}); this one reads up to {FORMAT}",
+                progress.format_version
+            )));
+        }
+        if progress.penalties.len() != self.penalties.len() {
+            return Err(bad("the recipe has other penalties than when it was saved".into()));
+        }
+        let load = |name: &str| ebb_record::load_weights(&state.path(name), &layout);
+        self.oracle.model.set_weights(&state.weights(&layout)?)?;
+        let buffers = self.oracle.model.buffers().layout().clone();
+        if !buffers.is_empty() {
+            let path = state.path("buffers.safetensors");
+            let loaded = ebb_record::load_weights(&path, &buffers)?;
+            self.oracle.model.set_buffers(loaded)?;
+        }
+        let groups: Vec<(&str, &Arc<ebb_space::Layout>)> =
+            self.optimizer.state().map(|(n, _)| (n, &layout)).collect();
+        if !groups.is_empty() {
+            let path = state.path("optimizer.safetensors");
+            let mut loaded = ebb_record::load_groups(&path, &groups)?.into_iter();
+            self.optimizer
+                .restore(progress.optimizer_steps, |_| loaded.next());
+        } else {
+            self.optimizer.restore(progress.optimizer_steps, |_| None);
+        }
+        for (i, (p, names)) in self.penalties.iter_mut().zip(&progress.penalties).enumerate() {
+            p.restore(names, &mut |name| {
+                Ok(load(&format!("penalty-{i}-{name}.safetensors"))?)
+            })?;
+        }
+        self.oracle.teacher = None;
+        if state.meta().files.contains_key("teacher.safetensors") {
+            let mut teacher = self.oracle.model.clone();
+            teacher.set_weights(&load("teacher.safetensors")?)?;
+            if !buffers.is_empty() {
+                let path = state.path("teacher-buffers.safetensors");
+                teacher.set_buffers(ebb_record::load_weights(&path, &buffers)?)?;
+            }
+            self.oracle.teacher = Some(teacher);
+        }
+        if progress.frozen {
+            self.frozen = Some((self.freeze_mask()?, load("frozen.safetensors")?));
+        }
+        if let Some(replay) = &mut self.replay {
+            let key = self.key.sub("memory");
+            replay.memory = ebb_memory::Memory::load(&state.path("memory"), key)?;
+        }
+        self.oracle.meter = progress.meter;
+        self.position = progress.position;
+        self.earlier = (progress.seconds, progress.train_seconds);
+        Ok(())
+    }
+
+    /// The mask of what the recipe freezes.
+    ///
+    /// # Errors
+    /// When a pattern matches nothing.
+    pub fn freeze_mask(&self) -> Result<Mask> {
+        let patterns: Vec<&str> = self
+            .recipe
+            .file()
+            .train
+            .freeze
+            .iter()
+            .map(String::as_str)
+            .collect();
+        let (mask, unmatched) = Mask::from_globs(self.oracle.model.layout(), &patterns);
+        match unmatched.first() {
+            Some(pattern) => Err(Error::no_such_path(pattern, self.oracle.model.layout())),
+            None => Ok(mask),
+        }
+    }
+
+    /// Bytes kept for the method: memory, penalties and teacher.
+    pub fn method_bytes(&self) -> u64 {
+        let weights = |w: &Weights| 4 * w.as_slice().len();
+        let penalties: usize = self
+            .penalties
+            .iter()
+            .flat_map(|p| p.state())
+            .map(|(_, w)| weights(w))
+            .sum();
+        let teacher = self
+            .oracle
+            .teacher
+            .as_ref()
+            .map_or(0, |t| 4 * t.layout().len());
+        let memory = self.replay.as_ref().map_or(0, |r| r.memory.bytes());
+        (penalties + teacher + memory) as u64
+    }
+
+    /// Batches of a pass over the experience under way, given its rows.
+    pub fn batches(&self, rows: usize) -> usize {
+        rows.div_ceil(self.recipe.file().train.batch)
+    }
+}
+
+fn penalty(spec: &PenaltySpec) -> Box<dyn Penalty> {
+    match spec {
+        PenaltySpec::Ewc(s) => Box::new(Ewc::new(s.clone())),
+        PenaltySpec::Si(s) => Box::new(Si::new(s.clone())),
+        PenaltySpec::L2(s) => Box::new(L2::new(s.clone())),
+    }
+}
+
+fn update(spec: &UpdateSpec) -> Box<dyn Update> {
+    match spec {
+        UpdateSpec::Plain => Box::new(Plain),
+        UpdateSpec::Gem(s) => Box::new(Gem::new(s.clone())),
+        UpdateSpec::AGem(s) => Box::new(AGem::new(s.clone())),
+    }
+}
+
+/// The stream as the data plan shows it: as it is, growing, or all at once.
+fn plan(mut stream: Stream, plan: DataPlan) -> Stream {
+    let union = |parts: &[ebb_data::Experience]| {
+        let mut e = parts[parts.len() - 1].clone();
+        e.train = parts.iter().flat_map(|p| p.train.iter().copied()).collect();
+        for field in [0, 1] {
+            let mut all: Vec<u32> = parts
+                .iter()
+                .flat_map(|p| if field == 0 { &p.classes } else { &p.outputs })
+                .copied()
+                .collect();
+            all.sort_unstable();
+            all.dedup();
+            match field {
+                0 => e.classes = all,
+                _ => e.outputs = all,
+            }
+        }
+        e.origins = (0..e.origins.len())
+            .map(|k| parts.iter().map(|p| p.origins[k]).sum())
+            .collect();
+        e
+    };
+    match plan {
+        DataPlan::Sequential => {}
+        DataPlan::Cumulative => {
+            stream.experiences = (1..=stream.experiences.len())
+                .map(|n| union(&stream.experiences[..n]))
+                .collect();
+        }
+        DataPlan::Joint => {
+            let mut all = union(&stream.experiences);
+            all.index = 0;
+            all.name = "all".to_owned();
+            stream.experiences = vec![all];
+        }
+    }
+    stream
+}
+
+fn panels(stream: &Stream, file: &RecipeFile, key: Key) -> Vec<Vec<Item>> {
+    if file.evaluate.every == 0 {
+        return Vec::new();
+    }
+    let key = key.sub("panel");
+    stream
+        .evals
+        .iter()
+        .map(|set| {
+            let mut items = set.items.to_vec();
+            key.order(&mut items, |i| i.id.mix());
+            items.truncate(file.evaluate.panel);
+            items
+        })
+        .collect()
+}

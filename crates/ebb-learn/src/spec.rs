@@ -1,0 +1,367 @@
+//! The pieces of a recipe, in the field's words, as they stand in a TOML file.
+//!
+//! Everything here is unchecked. [`crate::recipe::Recipe`] lowers it once into something valid.
+
+use crate::optimizer::OptimizerKind;
+use crate::schedule::Schedule;
+use ebb_net::NetworkSpec;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A recipe as written. Every table may be left out; `ebb methods show NAME` prints what a
+/// method stands for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RecipeFile {
+    /// A method's name; it fills the tables below, which may change or extend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The method's own parameters.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub with: toml::Table,
+    /// What a resolved recipe is called in reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The seed of every keyed draw.
+    #[serde(default)]
+    pub seed: u64,
+    /// Combinations that would be refused, accepted by name.
+    #[serde(default)]
+    pub accept: Vec<String>,
+    /// Where the experiences come from.
+    pub stream: ebb_data::StreamSpec,
+    /// The network.
+    #[serde(default)]
+    pub network: NetworkSpec,
+    /// How it is trained.
+    #[serde(default)]
+    pub train: TrainSpec,
+    /// What of the stream a model sees at once.
+    #[serde(default)]
+    pub data: DataPlan,
+    /// The replay store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySpec>,
+    /// Named draws from it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub draw: BTreeMap<String, DrawSpec>,
+    /// The loss in output space. Cross-entropy on the new batch is added when none names it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub term: Vec<TermSpec>,
+    /// The loss in weight space.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub penalty: Vec<PenaltySpec>,
+    /// How a gradient becomes a step.
+    #[serde(default)]
+    pub update: UpdateSpec,
+    /// What is measured on the way.
+    #[serde(default)]
+    pub evaluate: EvaluateSpec,
+    /// What is kept on disk.
+    #[serde(default)]
+    pub save: SaveSpec,
+}
+
+/// What a method adds to plain fine-tuning: the long form of its name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Parts {
+    /// What of the stream a model sees at once.
+    pub data: DataPlan,
+    /// The replay store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySpec>,
+    /// Named draws from it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub draw: BTreeMap<String, DrawSpec>,
+    /// Terms in output space.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub term: Vec<TermSpec>,
+    /// Penalties in weight space.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub penalty: Vec<PenaltySpec>,
+    /// How a gradient becomes a step.
+    pub update: UpdateSpec,
+    /// Over what a mean is taken, where the method's paper fixes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<ReductionSpec>,
+}
+
+/// What of the stream a model sees at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataPlan {
+    /// One experience after the other.
+    #[default]
+    Sequential,
+    /// All experiences so far, again at each experience.
+    Cumulative,
+    /// All experiences at once, from the start.
+    Joint,
+}
+
+/// When and how the memory is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepSpec {
+    /// A uniform sample of everything seen, filled at each step.
+    Reservoir,
+    /// Equal shares by class, filled after each experience.
+    ClassBalanced,
+    /// Equal shares by experience, filled after each experience.
+    ExperienceBalanced,
+    /// The last examples of each experience.
+    Ring,
+}
+
+/// The replay store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MemorySpec {
+    /// Records it may hold.
+    pub capacity: usize,
+    /// Which ones it keeps.
+    pub keep: KeepSpec,
+}
+
+/// How a draw selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelectSpec {
+    /// Uniformly, without replacement.
+    Uniform,
+    /// Each record once a pass, reshuffled at each pass (a data loader over the memory).
+    Cycle,
+    /// Records in proportion to the steps since they were stored.
+    Oldest,
+    /// The memory, repeated until it is about as large as the new data, is shuffled into it
+    /// (naive rehearsal as in Hsu et al. 2018).
+    Concatenate,
+}
+
+/// One named draw from the memory at each step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DrawSpec {
+    /// How it selects.
+    pub select: SelectSpec,
+    /// Records a step; left out: as many as the batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+}
+
+/// What a term compares, by its usual name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossSpec {
+    /// Cross-entropy with the label.
+    CrossEntropy,
+    /// Mean squared difference to the logits stored with the record (DER).
+    LogitsL2,
+    /// `KL(teacher ‖ student)` on tempered probabilities (LwF).
+    Distillation,
+    /// Half the squared distance to the teacher's features.
+    FeaturesL2,
+    /// `KL(student ‖ uniform)`, that is `ln K − H(p)`.
+    Confidence,
+}
+
+/// Which classes a term looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassesSpec {
+    /// The scenario's: a row's own head in task-incremental streams, otherwise as
+    /// `train.classes` says.
+    #[default]
+    Scenario,
+    /// Every output.
+    All,
+    /// Classes of earlier experiences (each earlier head by itself in task-incremental streams).
+    Old,
+}
+
+/// One term of the loss in output space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TermSpec {
+    /// The rows: `new`, `replay` (all draws), `replay:NAME`, or `all`.
+    pub on: String,
+    /// What is compared.
+    pub loss: LossSpec,
+    /// Its weight.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Divides the logits of a distillation; its loss is multiplied by the square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// No push below this value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<f64>,
+    /// Which classes it looks at.
+    #[serde(default)]
+    pub classes: ClassesSpec,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// A quadratic penalty in weight space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum PenaltySpec {
+    /// Elastic weight consolidation.
+    Ewc(crate::methods::ewc::EwcSettings),
+    /// Synaptic intelligence.
+    Si(crate::methods::si::SiSettings),
+    /// Distance to the weights after the last experience.
+    L2(crate::methods::l2::L2Settings),
+}
+
+/// How a gradient becomes a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum UpdateSpec {
+    /// The gradient of the objective.
+    #[default]
+    Plain,
+    /// Projected so that no earlier experience's loss rises (GEM).
+    Gem(crate::methods::gem::GemSettings),
+    /// Projected against one average gradient (A-GEM).
+    AGem(crate::methods::agem::AGemSettings),
+}
+
+/// Which outputs the cross-entropy of a row competes against, outside task-incremental streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossClasses {
+    /// Every output.
+    #[default]
+    All,
+    /// Classes of this experience and of earlier ones.
+    Seen,
+    /// Classes that occur in the same batch (card S121).
+    Batch,
+}
+
+/// Over what a mean is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReductionSpec {
+    /// One mean over all rows of the batch, new and replayed together.
+    #[default]
+    MeanOverRows,
+    /// The sum of each term's mean over its own rows.
+    SumOfMeans,
+}
+
+/// How the network is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct TrainSpec {
+    /// The optimizer.
+    pub optimizer: OptimizerKind,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// Nesterov's form of it.
+    pub nesterov: bool,
+    /// Adam's decays.
+    pub betas: [f64; 2],
+    /// Added to the root in Adam and Adagrad.
+    pub eps: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Start the optimizer anew at each experience.
+    pub reset_optimizer: bool,
+    /// Passes over an experience.
+    pub epochs: usize,
+    /// Steps an experience, instead of `epochs` (the data is passed over as often as needed).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// New rows a step.
+    pub batch: usize,
+    /// Over what a mean is taken; left out: as the method's paper does, else over all rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<ReductionSpec>,
+    /// Which outputs the cross-entropy competes against.
+    pub classes: LossClasses,
+    /// The course of the learning rate.
+    pub schedule: Schedule,
+    /// Longest gradient (its norm is cut to this).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Paths (with `*`) that stay bit for bit as they are from the second experience on.
+    pub freeze: Vec<String>,
+}
+
+impl Default for TrainSpec {
+    fn default() -> Self {
+        Self {
+            optimizer: OptimizerKind::Sgd,
+            lr: 0.1,
+            momentum: 0.0,
+            nesterov: false,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            reset_optimizer: false,
+            epochs: 1,
+            steps: None,
+            batch: 10,
+            reduction: None,
+            classes: LossClasses::default(),
+            schedule: Schedule::default(),
+            clip: None,
+            freeze: Vec::new(),
+        }
+    }
+}
+
+/// What is measured on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct EvaluateSpec {
+    /// Evaluate the panel every so many steps; 0: only at the ends of experiences.
+    pub every: u64,
+    /// Fixed cases an experience on the panel.
+    pub panel: usize,
+    /// Record loss and correctness of each test example at each end of an experience.
+    pub outcomes: bool,
+    /// Count, for each training example, how often it turns from right to wrong (card S042).
+    pub forgetting_events: bool,
+}
+
+impl Default for EvaluateSpec {
+    fn default() -> Self {
+        Self {
+            every: 10,
+            panel: 200,
+            outcomes: true,
+            forgetting_events: false,
+        }
+    }
+}
+
+/// What is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct SaveSpec {
+    /// A checkpoint every so many steps; a killed run repeats at most these.
+    pub checkpoint_every: u64,
+    /// States kept besides the ends of experiences.
+    pub keep: usize,
+    /// Keep the state at the end of every experience, not only the last ones.
+    pub experience_ends: bool,
+}
+
+impl Default for SaveSpec {
+    fn default() -> Self {
+        Self {
+            checkpoint_every: 1000,
+            keep: 2,
+            experience_ends: true,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The two spaces every method of Ebbinghaus is written in, and the tools that need no model.
+//!
+//! - **Output space**: an [`Objective`] is a sum of [`Term`]s over the [`Rows`] of a pass, with
+//!   exact gradients; [`presets`] names the published ones.
+//! - **Weight space**: [`Weights`] over a [`Layout`], [`Mask`]; the kernels of the diagonal
+//!   Fisher, by name ([`FisherKind`]).
+//! - **Statistics**: [`stats`], and the [`Number`] that carries its meaning.
+//! - **Keyed randomness**: [`Key`], and the identity of an example, [`ExampleId`].
+//!
+//! Pure functions of their arguments: no files, no clocks, no threads, no global state.
+
+mod bregman;
+mod classes;
+mod divergence;
+mod error;
+mod fisher;
+mod id;
+mod key;
+mod mask;
+mod number;
+mod objective;
+pub mod presets;
+mod row;
+mod rows;
+mod softmax;
+mod special;
+pub mod stats;
+mod term;
+mod weights;
+
+pub use bregman::{Bregman, Normalisation};
+pub use divergence::{Generator, LOG_RATIO_LIMIT};
+pub use error::{Error, Result};
+pub use fisher::{Choice, FisherKind, FisherScratch, accumulate_linear_diagonal, seed_gradient};
+pub use id::ExampleId;
+pub use key::{Key, Stream};
+pub use mask::Mask;
+pub use number::{Comparison, Direction, Number, Unit};
+pub use objective::{CarrierGrads, Objective, ObjectiveValue, Reduction};
+pub use rows::{Inputs, References, RowId, Rows, View};
+pub use term::{
+    Carrier, Classes, Combinator, Divergence, Estimator, Reference, Shift, Support, Target, Term,
+    Weighting,
+};
+pub use weights::{Entry, Layer, Layout, Weights};

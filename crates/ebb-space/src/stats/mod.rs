@@ -1,0 +1,42 @@
+//! Statistics with intervals: what a claim about arms and seeds may rest on.
+//!
+//! Every function is deterministic: what cannot be enumerated is sampled under a fixed or given
+//! [`Key`](crate::Key).
+
+mod hypothesis;
+mod interval;
+mod rank;
+
+pub use crate::special::{
+    ln_gamma, normal_quantile, regularized_incomplete_beta, t_cdf, t_quantile,
+};
+pub use hypothesis::{Alternative, Test, holm, min_reachable_p, paired_sign_flip, paired_t, welch};
+pub use interval::{Interval, bootstrap_ci, mean_ci_t, proportion_ci_wilson};
+pub use rank::{auroc, quantile, ranks, spearman};
+
+use crate::{Error, Result};
+
+/// The sample has at least `least` values, all finite.
+fn check(sample: &[f64], least: usize) -> Result<()> {
+    if sample.len() < least {
+        return Err(Error::SampleTooSmall { needed: least, found: sample.len() });
+    }
+    match sample.iter().position(|x| !x.is_finite()) {
+        Some(index) => Err(Error::SampleNotFinite { index, value: sample[index] }),
+        None => Ok(()),
+    }
+}
+
+fn check_level(level: f64) -> Result<()> {
+    if level > 0.0 && level < 1.0 { Ok(()) } else { Err(Error::BadLevel(level)) }
+}
+
+fn mean(sample: &[f64]) -> f64 {
+    sample.iter().sum::<f64>() / sample.len() as f64
+}
+
+/// Unbiased variance by the two-pass formula.
+fn variance(sample: &[f64]) -> f64 {
+    let m = mean(sample);
+    sample.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / (sample.len() - 1) as f64
+}
