@@ -8,6 +8,7 @@
 pub mod gemm;
 pub mod linear;
 pub mod optim;
+pub mod reduce;
 pub mod seed;
 pub mod slices;
 

@@ -47,47 +47,58 @@ pub fn learn(recipe: &Recipe, out: Option<&Path>, around: &mut Around) -> Result
 ///
 /// # Errors
 /// As [`learn`].
-pub fn learn_session(
-    session: Session,
-    out: Option<&Path>,
-    around: &mut Around,
-) -> Result<Summary> {
-    let name = out
-        .and_then(Path::file_name)
-        .map_or_else(|| "memory".into(), |n| n.to_string_lossy().into_owned());
-    let recorder = match out {
-        None => Recorder::in_memory(),
+pub fn learn_session(session: Session, out: Option<&Path>, around: &mut Around) -> Result<Summary> {
+    match out {
+        None => begin(session, Recorder::in_memory(), "memory", around),
         Some(path) => {
             let environment = ebb_record::Environment::collect(versions(), threads());
-            Recorder::to_directory(RunDir::create(path, session.recipe.text(), &environment)?)?
+            let dir = RunDir::create(path, session.recipe.text(), &environment)?;
+            learn_into(session, dir, around)
         }
-    };
+    }
+}
+
+/// Runs a session into a directory that was just created for it.
+///
+/// # Errors
+/// As [`learn`].
+pub fn learn_into(session: Session, dir: RunDir, around: &mut Around) -> Result<Summary> {
+    let name = name_of(dir.root());
+    begin(session, Recorder::to_directory(dir)?, &name, around)
+}
+
+fn begin(session: Session, recorder: Recorder, name: &str, around: &mut Around) -> Result<Summary> {
     let mut run = Run::new(session, recorder);
-    run.start(&name)?;
+    run.start(name)?;
     run.go(around)
 }
 
-/// Goes on with a run that was stopped or killed.
+/// Goes on with a run that was stopped or killed, to the bits it would have come to.
 ///
 /// # Errors
 /// When the directory is no run or is damaged, or as [`learn`].
 pub fn resume(path: &Path, around: &mut Around) -> Result<Summary> {
-    let dir = RunDir::open(path)?;
+    resume_into(RunDir::open(path)?, around)
+}
+
+/// The same in a directory that is already open.
+///
+/// # Errors
+/// As [`resume`].
+pub fn resume_into(dir: RunDir, around: &mut Around) -> Result<Summary> {
     let recipe = Recipe::parse(&dir.recipe()?, &[])?;
     let mut session = Session::new(&recipe, around.data_dir)?;
     let head = dir.states().head().map(|s| s.id.clone());
-    let begun = head.is_some();
-    if let Some(id) = head {
-        session.restore(&dir.states().checkout(&id)?)?;
-    }
-    let name = path
-        .file_name()
-        .map_or_else(|| "run".into(), |n| n.to_string_lossy().into_owned());
-    let mut run = Run::new(session, Recorder::to_directory(dir)?);
-    if !begun {
-        run.start(&name)?;
-    }
-    run.go(around)
+    let Some(id) = head else {
+        return learn_into(session, dir, around);
+    };
+    session.restore(&dir.states().checkout(&id)?)?;
+    Run::new(session, Recorder::to_directory(dir)?).go(around)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(|| "run".into(), |n| n.to_string_lossy().into_owned())
 }
 
 /// Versions written into `environment.json`.

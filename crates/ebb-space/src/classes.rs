@@ -20,7 +20,12 @@ impl ClassLists {
         self.ends.clear();
         for (index, set) in rows.class_sets.iter().enumerate() {
             let start = self.classes.len();
-            self.classes.extend((0u32..).zip(set).filter(|(_, allowed)| **allowed).map(|(c, _)| c));
+            self.classes.extend(
+                (0u32..)
+                    .zip(set)
+                    .filter(|(_, allowed)| **allowed)
+                    .map(|(c, _)| c),
+            );
             if self.classes.len() == start {
                 return Err(Error::EmptyClassSet(index));
             }
@@ -37,7 +42,9 @@ impl ClassLists {
 
     /// The classes that row `i` may use; `None` for all of them.
     pub fn of_row<'a>(&'a self, rows: &Rows, i: usize) -> Option<&'a [u32]> {
-        rows.class_set.as_ref().map(|sets| self.list(usize::from(sets[i])))
+        rows.class_set
+            .as_ref()
+            .map(|sets| self.list(usize::from(sets[i])))
     }
 }
 

@@ -58,14 +58,21 @@ impl Generator {
             Generator::Alpha { alpha } => (alpha.is_finite(), "α finite"),
             _ => (true, ""),
         };
-        if ok { Ok(()) } else { Err(Error::BadGenerator { generator: format!("{self:?}"), range }) }
+        if ok {
+            Ok(())
+        } else {
+            Err(Error::BadGenerator {
+                generator: format!("{self:?}"),
+                range,
+            })
+        }
     }
 
     /// The α member, with its limits named.
     fn canonical(self) -> Generator {
         match self {
-            Generator::Alpha { alpha } if alpha == 0.0 => Generator::ReverseKl,
-            Generator::Alpha { alpha } if alpha == 1.0 => Generator::ForwardKl,
+            Generator::Alpha { alpha: 0.0 } => Generator::ReverseKl,
+            Generator::Alpha { alpha: 1.0 } => Generator::ForwardKl,
             Generator::Hellinger => Generator::Alpha { alpha: 0.5 },
             Generator::Neyman => Generator::Alpha { alpha: 2.0 },
             Generator::Pearson => Generator::Alpha { alpha: -1.0 },
@@ -94,14 +101,18 @@ impl Generator {
             Generator::Alpha { alpha } if alpha < 0.5 => {
                 (u * (-alpha * l).exp_m1() / alpha + e) / (alpha - 1.0)
             }
-            Generator::Alpha { alpha } => (e - ((1.0 - alpha) * l).exp_m1() / (1.0 - alpha)) / alpha,
+            Generator::Alpha { alpha } => {
+                (e - ((1.0 - alpha) * l).exp_m1() / (1.0 - alpha)) / alpha
+            }
             Generator::SkewForwardKl { lambda } => {
                 let e = (1.0 - lambda) * e;
                 e - e.ln_1p()
             }
             Generator::Jeffreys => e * l,
             Generator::TotalVariation => 0.5 * e.abs(),
-            Generator::Hellinger | Generator::Pearson | Generator::Neyman => unreachable!("canonical"),
+            Generator::Hellinger | Generator::Pearson | Generator::Neyman => {
+                unreachable!("canonical")
+            }
         };
         // Rounding may leave −1e-17 near u = 1. (`max` would hide a NaN.)
         if value < 0.0 { 0.0 } else { value }
@@ -124,7 +135,9 @@ impl Generator {
             Generator::Jeffreys => l - (-l).exp_m1(),
             Generator::TotalVariation if l == 0.0 => 0.0,
             Generator::TotalVariation => 0.5 * l.signum(),
-            Generator::Hellinger | Generator::Pearson | Generator::Neyman => unreachable!("canonical"),
+            Generator::Hellinger | Generator::Pearson | Generator::Neyman => {
+                unreachable!("canonical")
+            }
         }
     }
 
@@ -144,7 +157,9 @@ impl Generator {
             }
             Generator::Jeffreys => 1.0 + (-l).exp(),
             Generator::TotalVariation => return None,
-            Generator::Hellinger | Generator::Pearson | Generator::Neyman => unreachable!("canonical"),
+            Generator::Hellinger | Generator::Pearson | Generator::Neyman => {
+                unreachable!("canonical")
+            }
         })
     }
 
@@ -177,7 +192,10 @@ impl Generator {
     /// # Panics
     /// If the slices differ in length.
     pub fn exact(self, ln_p: &[f64], ln_q: &[f64], gradient: &mut [f64]) -> f64 {
-        assert!(ln_p.len() == ln_q.len() && ln_p.len() == gradient.len(), "lengths differ");
+        assert!(
+            ln_p.len() == ln_q.len() && ln_p.len() == gradient.len(),
+            "lengths differ"
+        );
         if self.canonical() == Generator::ForwardKl {
             return forward_kl(ln_p, ln_q, gradient).0;
         }
@@ -187,7 +205,11 @@ impl Generator {
             let (p, l) = (lp.exp(), if lp == lq { 0.0 } else { lp - lq });
             let f1 = self.f1(l);
             // Where ℓ is cut off the greater of p and q keeps its full mass.
-            let q = if l > LOG_RATIO_LIMIT { p * (-LOG_RATIO_LIMIT).exp() } else { lq.exp() };
+            let q = if l > LOG_RATIO_LIMIT {
+                p * (-LOG_RATIO_LIMIT).exp()
+            } else {
+                lq.exp()
+            };
             value += q * self.f(l);
             mean += p * f1;
             *g = f1;
@@ -254,11 +276,13 @@ mod tests {
 
     /// The published definitions, written out over two distributions.
     fn definition(g: Generator, p: &[f64], q: &[f64]) -> f64 {
-        let kl = |a: &[f64], b: &[f64]| -> f64 {
-            a.iter().zip(b).map(|(a, b)| a * (a / b).ln()).sum()
-        };
+        let kl =
+            |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * (a / b).ln()).sum() };
         let mix = |b: f64| -> Vec<f64> {
-            p.iter().zip(q).map(|(p, q)| b * q + (1.0 - b) * p).collect()
+            p.iter()
+                .zip(q)
+                .map(|(p, q)| b * q + (1.0 - b) * p)
+                .collect()
         };
         let sum = |term: &dyn Fn(f64, f64) -> f64| -> f64 {
             p.iter().zip(q).map(|(&p, &q)| term(p, q)).sum()
@@ -316,10 +340,16 @@ mod tests {
                 let slope = |of: &dyn Fn(f64) -> f64| (of(l + step) - of(l - step)) / (2.0 * step);
                 let df = slope(&|l| g.f(l)) / f64::exp(l); // df/du = (df/dl)/u
                 let f1 = g.f1(l);
-                assert!((df - f1).abs() < 1e-6 * f1.abs().max(1.0), "{g:?} at {l}: {df} {f1}");
+                assert!(
+                    (df - f1).abs() < 1e-6 * f1.abs().max(1.0),
+                    "{g:?} at {l}: {df} {f1}"
+                );
                 if let Some(h) = g.h(l) {
                     let df1 = slope(&|l| g.f1(l));
-                    assert!((df1 - h).abs() < 1e-7 * h.abs().max(1.0), "{g:?} at {l}: {df1} {h}");
+                    assert!(
+                        (df1 - h).abs() < 1e-7 * h.abs().max(1.0),
+                        "{g:?} at {l}: {df1} {h}"
+                    );
                 }
             }
         }
@@ -355,7 +385,10 @@ mod tests {
             let value = g.exact(&log_softmax(&z), &ln_q, &mut gradient);
             let want = definition(g, &exp(&log_softmax(&z)), &q);
             // α within 1e-6 of a limit: the written-out definition itself loses six digits.
-            assert!((value - want).abs() < 2e-10 * want.max(1.0), "{g:?}: {value} {want}");
+            assert!(
+                (value - want).abs() < 2e-10 * want.max(1.0),
+                "{g:?}: {value} {want}"
+            );
             for j in 0..7 {
                 let at = |step: f64| {
                     let mut z = z.clone();
@@ -363,7 +396,11 @@ mod tests {
                     g.exact(&log_softmax(&z), &ln_q, &mut [0.0; 7])
                 };
                 let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
-                assert!((slope - gradient[j]).abs() < 1e-8, "{g:?} by z{j}: {slope} {}", gradient[j]);
+                assert!(
+                    (slope - gradient[j]).abs() < 1e-8,
+                    "{g:?} by z{j}: {slope} {}",
+                    gradient[j]
+                );
             }
         }
     }
@@ -397,7 +434,10 @@ mod tests {
             (Generator::ForwardKl, -ln_p[2]),
             (Generator::TotalVariation, 1.0 - p[2]),
             (Generator::Hellinger, 4.0 - 4.0 * p[2].sqrt()),
-            (Generator::Neyman, 0.5 * ((1.0 - p[2]).powi(2) / p[2] + 1.0 - p[2])),
+            (
+                Generator::Neyman,
+                0.5 * ((1.0 - p[2]).powi(2) / p[2] + 1.0 - p[2]),
+            ),
         ] {
             let got = g.exact(&ln_p, &ln_q, &mut gradient);
             assert!((got - want).abs() < 2e-4, "{g:?}: {got} {want}");
@@ -412,7 +452,11 @@ mod tests {
         let delta: Vec<f64> = random("delta", 6, 1e-3);
         let q = exp(&log_softmax(&z));
         let mean: f64 = q.iter().zip(&delta).map(|(q, d)| q * d).sum();
-        let form: f64 = q.iter().zip(&delta).map(|(q, d)| q * (d - mean).powi(2)).sum();
+        let form: f64 = q
+            .iter()
+            .zip(&delta)
+            .map(|(q, d)| q * (d - mean).powi(2))
+            .sum();
         let moved: Vec<f64> = z.iter().zip(&delta).map(|(z, d)| z + d).collect();
         for g in all().into_iter().filter(|g| g.second().is_some()) {
             let d = g.exact(&log_softmax(&moved), &log_softmax(&z), &mut [0.0; 6]);
@@ -438,11 +482,20 @@ mod tests {
                 }
             }
             assert!((mean - value).abs() < 1e-12, "{g:?}");
-            assert!(gradient.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-12), "{g:?}");
+            assert!(
+                gradient
+                    .iter()
+                    .zip(&exact)
+                    .all(|(a, b)| (a - b).abs() < 1e-12),
+                "{g:?}"
+            );
             // Past the clamp: a straight line, not a plateau.
             let (near, slope) = g.sampled(-20.0);
             let (far, same) = g.sampled(-23.0);
-            assert!((far - (near - 3.0 * slope)).abs() < 1e-9 && slope == same, "{g:?}");
+            assert!(
+                (far - (near - 3.0 * slope)).abs() < 1e-9 && slope == same,
+                "{g:?}"
+            );
         }
     }
 
@@ -450,7 +503,10 @@ mod tests {
     fn trap_c_loss_form_kernels_on_policy_do_not_do_what_their_names_say() {
         // E over x ~ p, by enumeration, of what autograd makes of k(u) with p's own samples:
         // E[k'(ln u) ∇ln p].
-        let (ln_p, ln_q) = (log_softmax(&random("z", 5, 1.0)), log_softmax(&random("q", 5, 1.0)));
+        let (ln_p, ln_q) = (
+            log_softmax(&random("z", 5, 1.0)),
+            log_softmax(&random("q", 5, 1.0)),
+        );
         let through = |derivative: &dyn Fn(f64) -> f64| -> Vec<f64> {
             (0..5)
                 .map(|j| {
@@ -484,7 +540,9 @@ mod tests {
             Generator::SkewJensenShannon { b: 0.0 },
             Generator::SkewJensenShannon { b: f64::NAN },
             Generator::SkewForwardKl { lambda: 1.0 },
-            Generator::Alpha { alpha: f64::INFINITY },
+            Generator::Alpha {
+                alpha: f64::INFINITY,
+            },
         ] {
             assert!(matches!(g.validate(), Err(Error::BadGenerator { .. })));
         }

@@ -46,7 +46,7 @@ pub enum Error {
         found: usize,
     },
     /// A sample holds NaN or an infinity.
-    #[error("value {index} of the sample is {value}: find the run that diverged before testing")]
+    #[error("value {index} of the sample is {value}: find where it diverged first")]
     SampleNotFinite {
         /// Its place in the sample.
         index: usize,
@@ -134,7 +134,9 @@ pub enum Error {
         needs: &'static str,
     },
     /// A term needs something that was not given.
-    #[error("{term} needs {what}, which this pass was not given: store or compute it, or drop the term")]
+    #[error(
+        "{term} needs {what}, which this pass was not given: store or compute it, or drop the term"
+    )]
     MissingInput {
         /// The term.
         term: String,
@@ -148,6 +150,26 @@ pub enum Error {
         term: String,
         /// The row.
         row: usize,
+    },
+    /// Two quadratics that cannot be added.
+    #[error(
+        "quadratics of different kinds, layers or sets cannot be added: keep them as separate \
+         penalties"
+    )]
+    QuadraticKinds,
+    /// A path that a layout does not have.
+    #[error("there is no tensor called `{0}` in the layout: compare it with the layout's paths")]
+    NoSuchTensor(String),
+    /// A stored basis is damaged.
+    #[error(
+        "vectors {first} and {second} of the stored basis are not orthonormal: the file is damaged, \
+         or holds something else"
+    )]
+    NotOrthonormal {
+        /// A vector.
+        first: usize,
+        /// Another, or the same.
+        second: usize,
     },
 }
 

@@ -67,7 +67,11 @@ impl FisherKind {
 
     /// Backward passes a batch needs, for `classes` classes.
     pub fn passes(self, classes: usize) -> usize {
-        if self == FisherKind::Exact { classes } else { 1 }
+        if self == FisherKind::Exact {
+            classes
+        } else {
+            1
+        }
     }
 
     /// Whether gradients are squared example by example. If not ([`Batched`](Self::Batched)), the
@@ -116,20 +120,31 @@ impl FisherKind {
                 FisherKind::Exact => {
                     let place = place(pass as u32, allowed, logits.cols);
                     let weight = place.map_or(0.0, |at| (f64::from(e[at]) / sum) as f32);
-                    Choice { label: pass as u32, weight }
+                    Choice {
+                        label: pass as u32,
+                        weight,
+                    }
                 }
                 FisherKind::Sampled => {
                     let aim = key.uniform(rows.ids[i].mix()) * sum;
-                    Choice { label: class(inverse_cdf(e, aim)), weight: 1.0 }
+                    Choice {
+                        label: class(inverse_cdf(e, aim)),
+                        weight: 1.0,
+                    }
                 }
-                FisherKind::Predicted => Choice { label: class(first_max(e)), weight: 1.0 },
+                FisherKind::Predicted => Choice {
+                    label: class(first_max(e)),
+                    weight: 1.0,
+                },
                 FisherKind::Empirical => own().map(|_| Choice { label, weight: 1.0 })?,
-                FisherKind::Batched => {
-                    own().map(|_| Choice { label, weight: 1.0 / (active * active) })?
-                }
-                FisherKind::PTrueWeighted => {
-                    own().map(|at| Choice { label, weight: (f64::from(e[at]) / sum) as f32 })?
-                }
+                FisherKind::Batched => own().map(|_| Choice {
+                    label,
+                    weight: 1.0 / (active * active),
+                })?,
+                FisherKind::PTrueWeighted => own().map(|at| Choice {
+                    label,
+                    weight: (f64::from(e[at]) / sum) as f32,
+                })?,
             };
             choices.push(choice);
         }
@@ -153,11 +168,19 @@ pub fn seed_gradient(
     scratch.begin(logits, rows)?;
     if choices.len() != rows.len() {
         let (expected, found) = (rows.len(), choices.len());
-        return Err(Error::Length { what: "the list of choices", expected, found });
+        return Err(Error::Length {
+            what: "the list of choices",
+            expected,
+            found,
+        });
     }
     delta.clear();
     delta.resize(logits.data.len(), 0.0);
-    for (i, choice) in choices.iter().enumerate().filter(|(_, choice)| choice.weight != 0.0) {
+    for (i, choice) in choices
+        .iter()
+        .enumerate()
+        .filter(|(_, choice)| choice.weight != 0.0)
+    {
         let RowSoftmax { allowed, e, sum } = scratch.row(logits, rows, i)?;
         let root = f64::from(choice.weight).sqrt();
         let scale = (root / sum) as f32;
@@ -165,14 +188,20 @@ pub fn seed_gradient(
         match allowed {
             None => out.iter_mut().zip(e).for_each(|(d, e)| *d = scale * e),
             Some(list) => {
-                list.iter().zip(e).for_each(|(&class, e)| out[class as usize] = scale * e);
+                list.iter()
+                    .zip(e)
+                    .for_each(|(&class, e)| out[class as usize] = scale * e);
             }
         }
         match place(choice.label, allowed, logits.cols) {
             Some(_) => out[choice.label as usize] -= root as f32,
             None => {
                 let (term, label) = ("the Fisher".into(), choice.label);
-                return Err(Error::LabelOutsideClassSet { term, row: i, label });
+                return Err(Error::LabelOutsideClassSet {
+                    term,
+                    row: i,
+                    label,
+                });
             }
         }
     }
@@ -184,7 +213,11 @@ impl FisherScratch {
         rows.validate(logits.cols)?;
         if logits.rows != rows.len() {
             let (expected, found) = (rows.len(), logits.rows);
-            return Err(Error::Length { what: "the logits' rows", expected, found });
+            return Err(Error::Length {
+                what: "the logits' rows",
+                expected,
+                found,
+            });
         }
         self.lists.rebuild(rows)
     }
@@ -204,9 +237,16 @@ impl FisherScratch {
         self.e.resize(z.len(), 0.0);
         let (_, sum) = exps(z, &mut self.e);
         if !sum.is_finite() {
-            return Err(Error::NotFinite { term: "the Fisher".into(), row: i });
+            return Err(Error::NotFinite {
+                term: "the Fisher".into(),
+                row: i,
+            });
         }
-        Ok(RowSoftmax { allowed, e: &self.e, sum })
+        Ok(RowSoftmax {
+            allowed,
+            e: &self.e,
+            sum,
+        })
     }
 }
 
@@ -259,11 +299,17 @@ pub fn accumulate_linear_diagonal(
     positions: usize,
     scale: f32,
 ) {
-    assert!(!acc_w.is_empty() && positions > 0, "a linear map needs weights and a position");
+    assert!(
+        !acc_w.is_empty() && positions > 0,
+        "a linear map needs weights and a position"
+    );
     // delta·input = rows² · out · in
     let rows = (delta.len() * input.len() / acc_w.len()).isqrt();
     if rows == 0 {
-        assert!(delta.is_empty() && input.is_empty(), "the lengths fit no linear map");
+        assert!(
+            delta.is_empty() && input.is_empty(),
+            "the lengths fit no linear map"
+        );
         return;
     }
     let (outs, ins) = (delta.len() / rows, input.len() / rows);
@@ -271,7 +317,10 @@ pub fn accumulate_linear_diagonal(
         rows * outs == delta.len() && rows * ins == input.len() && outs * ins == acc_w.len(),
         "the lengths fit no linear map"
     );
-    assert!(rows.is_multiple_of(positions), "the rows are not whole examples");
+    assert!(
+        rows.is_multiple_of(positions),
+        "the rows are not whole examples"
+    );
     if let Some(acc_b) = acc_b {
         assert!(acc_b.len() == outs, "acc_b has one value an output");
         let mut sum = vec![0.0f32; outs];
@@ -280,7 +329,10 @@ pub fn accumulate_linear_diagonal(
             for position in example.chunks_exact(outs) {
                 sum.iter_mut().zip(position).for_each(|(s, d)| *s += d);
             }
-            acc_b.iter_mut().zip(&sum).for_each(|(acc, s)| *acc += scale * (s * s));
+            acc_b
+                .iter_mut()
+                .zip(&sum)
+                .for_each(|(acc, s)| *acc += scale * (s * s));
         }
     }
     if positions == 1 {
@@ -301,7 +353,10 @@ fn squares_of_products(
     ins: usize,
 ) {
     let (deltas, inputs) = (delta.chunks_exact(4 * outs), input.chunks_exact(4 * ins));
-    let rest = deltas.remainder().chunks_exact(outs).zip(inputs.remainder().chunks_exact(ins));
+    let rest = deltas
+        .remainder()
+        .chunks_exact(outs)
+        .zip(inputs.remainder().chunks_exact(ins));
     for (delta, input) in deltas.zip(inputs) {
         let (x01, x23) = input.split_at(2 * ins);
         let ((x0, x1), (x2, x3)) = (x01.split_at(ins), x23.split_at(ins));
@@ -319,7 +374,9 @@ fn squares_of_products(
     for (delta, x) in rest {
         for (d, acc) in delta.iter().zip(acc_w.chunks_exact_mut(ins)) {
             let w = scale * (d * d);
-            acc.iter_mut().zip(x).for_each(|(acc, x)| *acc += w * (x * x));
+            acc.iter_mut()
+                .zip(x)
+                .for_each(|(acc, x)| *acc += w * (x * x));
         }
     }
 }
@@ -335,7 +392,9 @@ fn squares_of_sums(
     ins: usize,
 ) {
     let mut gradient = vec![0.0f32; ins];
-    let examples = delta.chunks_exact(positions * outs).zip(input.chunks_exact(positions * ins));
+    let examples = delta
+        .chunks_exact(positions * outs)
+        .zip(input.chunks_exact(positions * ins));
     for (delta, input) in examples {
         for (o, acc) in acc_w.chunks_exact_mut(ins).enumerate() {
             gradient.fill(0.0);
@@ -345,7 +404,9 @@ fn squares_of_sums(
                     gradient.iter_mut().zip(x).for_each(|(g, x)| *g += d * x);
                 }
             }
-            acc.iter_mut().zip(&gradient).for_each(|(acc, g)| *acc += scale * (g * g));
+            acc.iter_mut()
+                .zip(&gradient)
+                .for_each(|(acc, g)| *acc += scale * (g * g));
         }
     }
 }
@@ -362,7 +423,12 @@ mod tests {
 
     fn rows(n: usize, classes: u32) -> Rows {
         Rows {
-            ids: (0..n as u64).map(|example| RowId { example, position: 0 }).collect(),
+            ids: (0..n as u64)
+                .map(|example| RowId {
+                    example,
+                    position: 0,
+                })
+                .collect(),
             labels: (0..n as u32).map(|i| i % classes).collect(),
             support: vec![0; n],
             supports: vec!["new".into()],
@@ -378,9 +444,14 @@ mod tests {
 
     #[test]
     fn linear_diagonals_are_the_loop_over_examples() {
-        for (examples, positions, outs, ins) in
-            [(11, 1, 5, 7), (4, 1, 3, 1), (1, 1, 1, 4), (6, 3, 4, 5), (2, 9, 1, 3), (3, 2, 2, 2)]
-        {
+        for (examples, positions, outs, ins) in [
+            (11, 1, 5, 7),
+            (4, 1, 3, 1),
+            (1, 1, 1, 4),
+            (6, 3, 4, 5),
+            (2, 9, 1, 3),
+            (3, 2, 2, 2),
+        ] {
             let n = examples * positions;
             let mut delta = random("delta", n * outs);
             delta.iter_mut().step_by(3).for_each(|d| *d = 0.0);
@@ -403,9 +474,14 @@ mod tests {
             }
             accumulate_linear_diagonal(&mut w, Some(&mut b), &delta, &input, positions, 0.25);
             let close = |got: &[f32], want: &[f64]| {
-                got.iter().zip(want).all(|(g, w)| (f64::from(*g) - w).abs() < 2e-6 * w.abs().max(1.0))
+                got.iter()
+                    .zip(want)
+                    .all(|(g, w)| (f64::from(*g) - w).abs() < 2e-6 * w.abs().max(1.0))
             };
-            assert!(close(&w, &want_w) && close(&b, &want_b), "{examples} {positions} {outs} {ins}");
+            assert!(
+                close(&w, &want_w) && close(&b, &want_b),
+                "{examples} {positions} {outs} {ins}"
+            );
         }
     }
 
@@ -423,9 +499,12 @@ mod tests {
         let mut sum = vec![0.0; z.len()];
         for pass in 0..kind.passes(classes) {
             let key = Key::new(0, "labels");
-            kind.choose(pass, logits, rows, key, &mut scratch, &mut choices).unwrap();
+            kind.choose(pass, logits, rows, key, &mut scratch, &mut choices)
+                .unwrap();
             seed_gradient(&choices, logits, rows, &mut scratch, &mut delta).unwrap();
-            sum.iter_mut().zip(&delta).for_each(|(s, d)| *s += f64::from(*d).powi(2));
+            sum.iter_mut()
+                .zip(&delta)
+                .for_each(|(s, d)| *s += f64::from(*d).powi(2));
         }
         sum
     }
@@ -451,10 +530,16 @@ mod tests {
                         FisherKind::Sampled => {
                             // Whichever label was drawn, it is one of the four squares.
                             let got = got[i * k + j];
-                            (0..k).map(square).min_by(|a, b| (a - got).abs().total_cmp(&(b - got).abs())).unwrap()
+                            (0..k)
+                                .map(square)
+                                .min_by(|a, b| (a - got).abs().total_cmp(&(b - got).abs()))
+                                .unwrap()
                         }
                     };
-                    assert!((got[i * k + j] - want).abs() < 1e-6, "{kind:?} row {i} class {j}");
+                    assert!(
+                        (got[i * k + j] - want).abs() < 1e-6,
+                        "{kind:?} row {i} class {j}"
+                    );
                 }
             }
         }
@@ -469,7 +554,9 @@ mod tests {
         let logits = View::new(&repeated, n, 3).unwrap();
         let (mut scratch, mut choices) = Default::default();
         let key = Key::new(9, "labels");
-        FisherKind::Sampled.choose(0, logits, &rows, key, &mut scratch, &mut choices).unwrap();
+        FisherKind::Sampled
+            .choose(0, logits, &rows, key, &mut scratch, &mut choices)
+            .unwrap();
         let p = softmax(&z);
         for class in 0..3u32 {
             let share = choices.iter().filter(|c| c.label == class).count() as f64 / n as f64;
@@ -477,7 +564,9 @@ mod tests {
         }
         let first = choices.clone();
         rows.ids.reverse();
-        FisherKind::Sampled.choose(0, logits, &rows, key, &mut scratch, &mut choices).unwrap();
+        FisherKind::Sampled
+            .choose(0, logits, &rows, key, &mut scratch, &mut choices)
+            .unwrap();
         choices.reverse();
         assert_eq!(first, choices);
     }
@@ -503,16 +592,37 @@ mod tests {
         let logits = View::new(&z, 2, k).unwrap();
         let (mut scratch, mut choices) = Default::default();
         let refused = FisherKind::Empirical.choose(
-            0, logits, &rows, Key::new(0, ""), &mut scratch, &mut choices,
+            0,
+            logits,
+            &rows,
+            Key::new(0, ""),
+            &mut scratch,
+            &mut choices,
         );
-        assert!(matches!(refused, Err(Error::LabelOutsideClassSet { row: 0, label: 3, .. })));
+        assert!(matches!(
+            refused,
+            Err(Error::LabelOutsideClassSet {
+                row: 0,
+                label: 3,
+                ..
+            })
+        ));
     }
 
     #[test]
     fn names_are_the_recipes() {
-        let names: Vec<String> =
-            FisherKind::ALL.iter().map(|k| serde_json::to_string(k).unwrap()).collect();
-        let want = ["exact", "sampled-label", "predicted-label", "empirical", "batched", "p-true-weighted"];
+        let names: Vec<String> = FisherKind::ALL
+            .iter()
+            .map(|k| serde_json::to_string(k).unwrap())
+            .collect();
+        let want = [
+            "exact",
+            "sampled-label",
+            "predicted-label",
+            "empirical",
+            "batched",
+            "p-true-weighted",
+        ];
         assert_eq!(names, want.map(|name| format!("\"{name}\"")));
     }
 }

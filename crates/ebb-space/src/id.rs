@@ -30,7 +30,11 @@ impl ExampleId {
         hasher.update(content);
         let mut base = [0; 16];
         base.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        ExampleId { base, occurrence: 0, view: 0 }
+        ExampleId {
+            base,
+            occurrence: 0,
+            view: 0,
+        }
     }
 
     /// The same record as the `occurrence`-th of its equals.
@@ -63,7 +67,13 @@ impl ExampleId {
 impl fmt::Display for ExampleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Big-endian reading of the bytes prints them in order.
-        write!(f, "{:032x}-{}-{}", u128::from_be_bytes(self.base), self.occurrence, self.view)
+        write!(
+            f,
+            "{:032x}-{}-{}",
+            u128::from_be_bytes(self.base),
+            self.occurrence,
+            self.view
+        )
     }
 }
 
@@ -78,7 +88,11 @@ impl FromStr for ExampleId {
             let base = u128::from_str_radix(parts.next()?, 16).ok()?.to_be_bytes();
             let occurrence = parts.next()?.parse().ok()?;
             let view = parts.next()?.parse().ok()?;
-            Some(ExampleId { base, occurrence, view })
+            Some(ExampleId {
+                base,
+                occurrence,
+                view,
+            })
         };
         // Only the canonical spelling: one id must not have two texts.
         read()
@@ -106,7 +120,9 @@ mod tests {
 
     #[test]
     fn text_round_trips_and_only_the_canonical_spelling_is_read() {
-        let id = ExampleId::of(b"\x00 content", 7).with_occurrence(2).with_view(u32::MAX);
+        let id = ExampleId::of(b"\x00 content", 7)
+            .with_occurrence(2)
+            .with_view(u32::MAX);
         let text = id.to_string();
         assert_eq!(text.parse(), Ok(id));
         let json = serde_json::to_string(&id).unwrap();
@@ -128,7 +144,10 @@ mod tests {
             "00112233445566778899aabbccddeeff-0-4294967296",
             "é0112233445566778899aabbccddeeff-0-0",
         ] {
-            assert!(matches!(bad.parse::<ExampleId>(), Err(Error::BadExampleId(_))), "{bad}");
+            assert!(
+                matches!(bad.parse::<ExampleId>(), Err(Error::BadExampleId(_))),
+                "{bad}"
+            );
         }
     }
 

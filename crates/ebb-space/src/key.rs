@@ -38,6 +38,7 @@ impl Key {
 
     /// The child key of this key for `purpose`.
     #[must_use]
+    #[allow(clippy::should_implement_trait)] // a sub-key; nobody subtracts keys
     pub fn sub(self, purpose: &str) -> Key {
         self.child(b'n', purpose.as_bytes())
     }
@@ -213,8 +214,9 @@ mod tests {
     fn one_flipped_input_bit_flips_half_of_the_output() {
         let key = Key::new(1, "avalanche");
         for bit in 0..64 {
-            let flipped: u32 =
-                (0..256).map(|id| (key.draw(id) ^ key.draw(id ^ (1 << bit))).count_ones()).sum();
+            let flipped: u32 = (0..256)
+                .map(|id| (key.draw(id) ^ key.draw(id ^ (1 << bit))).count_ones())
+                .sum();
             let share = f64::from(flipped) / (256.0 * 64.0);
             assert!((share - 0.5).abs() < 0.02, "bit {bit}: {share}"); // 5 sigma = 0.02
         }
@@ -234,13 +236,25 @@ mod tests {
             }
         }
         let expected = n as f64 / 64.0;
-        let chi2: f64 = cells.iter().map(|c| (c - expected).powi(2) / expected).sum();
-        assert!((20.0..120.0).contains(&chi2), "chi-square {chi2} with 63 degrees of freedom");
+        let chi2: f64 = cells
+            .iter()
+            .map(|c| (c - expected).powi(2) / expected)
+            .sum();
+        assert!(
+            (20.0..120.0).contains(&chi2),
+            "chi-square {chi2} with 63 degrees of freedom"
+        );
         // Standard errors: 1, sqrt 2, sqrt 15, sqrt 96 over sqrt n; bounds at five of them.
-        for (got, (want, se)) in
-            moments.iter().zip([(0.0, 1.0), (1.0, 2f64.sqrt()), (0.0, 15f64.sqrt()), (3.0, 96f64.sqrt())])
-        {
-            assert!((got - want).abs() < 5.0 * se / (n as f64).sqrt(), "{moments:?}");
+        for (got, (want, se)) in moments.iter().zip([
+            (0.0, 1.0),
+            (1.0, 2f64.sqrt()),
+            (0.0, 15f64.sqrt()),
+            (3.0, 96f64.sqrt()),
+        ]) {
+            assert!(
+                (got - want).abs() < 5.0 * se / (n as f64).sqrt(),
+                "{moments:?}"
+            );
         }
     }
 
@@ -251,14 +265,22 @@ mod tests {
         for _ in 0..60_000 {
             counts[stream.below(6) as usize] += 1;
         }
-        let chi2: f64 = counts.iter().map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4).sum();
+        let chi2: f64 = counts
+            .iter()
+            .map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4)
+            .sum();
         assert!(chi2 < 25.7, "{counts:?}"); // p = 1e-4 with 5 degrees of freedom
         let mut seen = std::collections::HashMap::new();
         for n in 0..24_000 {
-            *seen.entry(Key::new(4, "perm").at(n).permutation(4)).or_insert(0u32) += 1;
+            *seen
+                .entry(Key::new(4, "perm").at(n).permutation(4))
+                .or_insert(0u32) += 1;
         }
         assert_eq!(seen.len(), 24);
-        let chi2: f64 = seen.values().map(|&c| (f64::from(c) - 1e3).powi(2) / 1e3).sum();
+        let chi2: f64 = seen
+            .values()
+            .map(|&c| (f64::from(c) - 1e3).powi(2) / 1e3)
+            .sum();
         assert!(chi2 < 55.0, "{chi2}"); // p = 2e-4 with 23 degrees of freedom
     }
 

@@ -2,8 +2,8 @@
 //!
 //! - **Output space**: an [`Objective`] is a sum of [`Term`]s over the [`Rows`] of a pass, with
 //!   exact gradients; [`presets`] names the published ones.
-//! - **Weight space**: [`Weights`] over a [`Layout`], [`Mask`]; the kernels of the diagonal
-//!   Fisher, by name ([`FisherKind`]).
+//! - **Weight space**: [`Weights`] over a [`Layout`], [`Mask`], [`Quadratic`] penalties,
+//!   [`Subspace`] projections; the kernels of the diagonal Fisher, by name ([`FisherKind`]).
 //! - **Statistics**: [`stats`], and the [`Number`] that carries its meaning.
 //! - **Keyed randomness**: [`Key`], and the identity of an example, [`ExampleId`].
 //!
@@ -12,6 +12,7 @@
 mod bregman;
 mod classes;
 mod divergence;
+mod eigen;
 mod error;
 mod fisher;
 mod id;
@@ -20,11 +21,13 @@ mod mask;
 mod number;
 mod objective;
 pub mod presets;
+mod quadratic;
 mod row;
 mod rows;
 mod softmax;
 mod special;
 pub mod stats;
+mod subspace;
 mod term;
 mod weights;
 
@@ -37,7 +40,9 @@ pub use key::{Key, Stream};
 pub use mask::Mask;
 pub use number::{Comparison, Direction, Number, Unit};
 pub use objective::{CarrierGrads, Objective, ObjectiveValue, Reduction};
+pub use quadratic::{AnchoredSum, Kron, LowRank, Quadratic};
 pub use rows::{Inputs, References, RowId, Rows, View};
+pub use subspace::{Extent, Subspace};
 pub use term::{
     Carrier, Classes, Combinator, Divergence, Estimator, Reference, Shift, Support, Target, Term,
     Weighting,

@@ -24,12 +24,18 @@ enum Part {
 impl Mask {
     /// Every element.
     pub fn all(layout: &Arc<Layout>) -> Mask {
-        Mask { layout: layout.clone(), parts: vec![Part::All; layout.entries().len()] }
+        Mask {
+            layout: layout.clone(),
+            parts: vec![Part::All; layout.entries().len()],
+        }
     }
 
     /// No element.
     pub fn none(layout: &Arc<Layout>) -> Mask {
-        Mask { layout: layout.clone(), parts: vec![Part::None; layout.entries().len()] }
+        Mask {
+            layout: layout.clone(),
+            parts: vec![Part::None; layout.entries().len()],
+        }
     }
 
     /// The elements for which `chosen` holds. It is asked once for each index into the contiguous
@@ -42,14 +48,20 @@ impl Mask {
             }
             Part::of(words, entry.range.len())
         });
-        Mask { layout: layout.clone(), parts: parts.collect() }
+        Mask {
+            layout: layout.clone(),
+            parts: parts.collect(),
+        }
     }
 
     /// Whole tensors, by their path.
     pub fn from_paths(layout: &Arc<Layout>, chosen: impl Fn(&str) -> bool) -> Mask {
         let part = |path: &str| if chosen(path) { Part::All } else { Part::None };
         let parts = layout.entries().iter().map(|entry| part(&entry.path));
-        Mask { layout: layout.clone(), parts: parts.collect() }
+        Mask {
+            layout: layout.clone(),
+            parts: parts.collect(),
+        }
     }
 
     /// Whole tensors whose path matches one of `patterns`, where `*` stands for any characters
@@ -71,8 +83,14 @@ impl Mask {
     /// # Panics
     /// If `index` lies outside the layout.
     pub fn contains(&self, index: usize) -> bool {
-        assert!(index < self.layout.len(), "index {index} lies outside the layout");
-        let at = self.layout.entries().partition_point(|entry| entry.range.end <= index);
+        assert!(
+            index < self.layout.len(),
+            "index {index} lies outside the layout"
+        );
+        let at = self
+            .layout
+            .entries()
+            .partition_point(|entry| entry.range.end <= index);
         let bit = index - self.layout.entries()[at].range.start;
         match &self.parts[at] {
             Part::None => false,
@@ -101,31 +119,46 @@ impl Mask {
     /// The other elements.
     #[must_use]
     pub fn complement(&self) -> Mask {
-        let parts = self.parts.iter().zip(self.layout.entries()).map(|(part, entry)| match part {
-            Part::None => Part::All,
-            Part::All => Part::None,
-            Part::Bits(words) => {
-                let mut words: Vec<u64> = words.iter().map(|w| !w).collect();
-                trim(&mut words, entry.range.len());
-                Part::of(words, entry.range.len())
-            }
-        });
-        Mask { layout: self.layout.clone(), parts: parts.collect() }
+        let parts = self
+            .parts
+            .iter()
+            .zip(self.layout.entries())
+            .map(|(part, entry)| match part {
+                Part::None => Part::All,
+                Part::All => Part::None,
+                Part::Bits(words) => {
+                    let mut words: Vec<u64> = words.iter().map(|w| !w).collect();
+                    trim(&mut words, entry.range.len());
+                    Part::of(words, entry.range.len())
+                }
+            });
+        Mask {
+            layout: self.layout.clone(),
+            parts: parts.collect(),
+        }
     }
 
     /// The elements in both sets.
     #[must_use]
     pub fn and(&self, other: &Mask) -> Mask {
         same_layout(&self.layout, &other.layout);
-        let both = self.parts.iter().zip(&other.parts).zip(self.layout.entries());
+        let both = self
+            .parts
+            .iter()
+            .zip(&other.parts)
+            .zip(self.layout.entries());
         let parts = both.map(|((a, b), entry)| match (a, b) {
             (Part::None, _) | (_, Part::None) => Part::None,
             (Part::All, part) | (part, Part::All) => part.clone(),
-            (Part::Bits(a), Part::Bits(b)) => {
-                Part::of(a.iter().zip(b).map(|(a, b)| a & b).collect(), entry.range.len())
-            }
+            (Part::Bits(a), Part::Bits(b)) => Part::of(
+                a.iter().zip(b).map(|(a, b)| a & b).collect(),
+                entry.range.len(),
+            ),
         });
-        Mask { layout: self.layout.clone(), parts: parts.collect() }
+        Mask {
+            layout: self.layout.clone(),
+            parts: parts.collect(),
+        }
     }
 
     /// The elements in either set.
@@ -187,8 +220,12 @@ impl PartialEq for Mask {
     /// Equal sets over equal layouts, however they are stored.
     fn eq(&self, other: &Mask) -> bool {
         (Arc::ptr_eq(&self.layout, &other.layout) || self.layout == other.layout)
-            && (self.parts.iter().zip(&other.parts).zip(self.layout.entries()))
-                .all(|((a, b), entry)| a == b || entry.range.is_empty())
+            && (self
+                .parts
+                .iter()
+                .zip(&other.parts)
+                .zip(self.layout.entries()))
+            .all(|((a, b), entry)| a == b || entry.range.is_empty())
     }
 }
 
@@ -243,7 +280,12 @@ mod tests {
     use crate::Key;
 
     fn layout() -> Arc<Layout> {
-        let shapes = [("blocks.0.w", 130), ("blocks.0.b", 1), ("head.w", 64), ("empty", 0)];
+        let shapes = [
+            ("blocks.0.w", 130),
+            ("blocks.0.b", 1),
+            ("head.w", 64),
+            ("empty", 0),
+        ];
         Layout::new(shapes.map(|(path, n)| (path.to_string(), vec![n]))).unwrap()
     }
 
@@ -251,8 +293,15 @@ mod tests {
         // Any bits at all: quiet and signalling NaN, infinities, subnormals, −0.
         let key = Key::new(0, name);
         let special = [0x7fa0_0001, 0xffc1_2345, 0x8000_0000, 0x7f80_0000, 1];
-        let bits = |i: u64| special.get(i as usize).copied().unwrap_or(key.draw(i) as u32);
-        let data = (0..layout.len() as u64).map(|i| f32::from_bits(bits(i))).collect();
+        let bits = |i: u64| {
+            special
+                .get(i as usize)
+                .copied()
+                .unwrap_or(key.draw(i) as u32)
+        };
+        let data = (0..layout.len() as u64)
+            .map(|i| f32::from_bits(bits(i)))
+            .collect();
         Weights::from_vec(layout, data).unwrap()
     }
 
@@ -261,7 +310,7 @@ mod tests {
         let l = layout();
         let key = Key::new(1, "mask");
         for mask in [
-            Mask::from_fn(&l, |i| i < 5 || key.draw(i as u64) % 3 == 0),
+            Mask::from_fn(&l, |i| i < 5 || key.draw(i as u64).is_multiple_of(3)),
             Mask::all(&l),
             Mask::none(&l),
             Mask::from_paths(&l, |p| p == "head.w"),
@@ -272,8 +321,11 @@ mod tests {
             mask.zero_gradient(&mut zeroed);
             for i in 0..l.len() {
                 let bits = |w: &Weights| w.as_slice()[i].to_bits();
-                let (source, zero) =
-                    if mask.contains(i) { (&anchor, 0) } else { (&before, bits(&before)) };
+                let (source, zero) = if mask.contains(i) {
+                    (&anchor, 0)
+                } else {
+                    (&before, bits(&before))
+                };
                 assert_eq!(bits(&restored), bits(source), "element {i}");
                 assert_eq!(bits(&zeroed), zero, "element {i}");
             }
@@ -286,7 +338,10 @@ mod tests {
         let even = Mask::from_fn(&l, |i| i % 2 == 0);
         let third = Mask::from_fn(&l, |i| i % 3 == 0);
         assert_eq!(even.and(&third), Mask::from_fn(&l, |i| i % 6 == 0));
-        assert_eq!(even.or(&third), Mask::from_fn(&l, |i| i % 2 == 0 || i % 3 == 0));
+        assert_eq!(
+            even.or(&third),
+            Mask::from_fn(&l, |i| i % 2 == 0 || i % 3 == 0)
+        );
         assert_eq!(even.complement(), Mask::from_fn(&l, |i| i % 2 == 1));
         assert_eq!(even.or(&even.complement()).count(), l.len());
         assert_eq!(even.and(&even.complement()), Mask::none(&l));
@@ -299,7 +354,10 @@ mod tests {
     fn globs_match_whole_paths_and_report_idle_patterns() {
         let l = layout();
         let (mask, idle) = Mask::from_globs(&l, &["blocks.*.w", "haed.*", "hea?.w"]);
-        assert_eq!(mask, Mask::from_paths(&l, |p| p == "blocks.0.w" || p == "head.w"));
+        assert_eq!(
+            mask,
+            Mask::from_paths(&l, |p| p == "blocks.0.w" || p == "head.w")
+        );
         assert_eq!(idle, ["haed.*"]);
         for (pattern, text, want) in [
             ("*", "", true),

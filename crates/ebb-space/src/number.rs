@@ -73,7 +73,11 @@ impl Number {
     /// [`Error::NotComparable`] if name, unit, direction or protocol differ, or a value is NaN.
     pub fn compare(&self, other: &Number) -> Result<Comparison> {
         let refuse = |what: &'static str, a: String, b: String| {
-            Err(Error::NotComparable { what, left: a, right: b })
+            Err(Error::NotComparable {
+                what,
+                left: a,
+                right: b,
+            })
         };
         if self.name != other.name {
             return refuse("measures", self.name.clone(), other.name.clone());
@@ -82,7 +86,11 @@ impl Number {
             return refuse("protocols", self.protocol.clone(), other.protocol.clone());
         }
         if self.unit != other.unit {
-            return refuse("units", format!("{:?}", self.unit), format!("{:?}", other.unit));
+            return refuse(
+                "units",
+                format!("{:?}", self.unit),
+                format!("{:?}", other.unit),
+            );
         }
         if self.direction != other.direction {
             let text = |d| format!("{d:?}");
@@ -100,7 +108,11 @@ impl Number {
         let interval = |n: &Number| Some((n.ci_low?, n.ci_high?));
         let apart = (interval(self).zip(interval(other)))
             .map(|((a_low, a_high), (b_low, b_high))| a_low > b_high || b_low > a_high);
-        Ok(Comparison { difference, better, apart })
+        Ok(Comparison {
+            difference,
+            better,
+            apart,
+        })
     }
 }
 
@@ -125,18 +137,51 @@ mod tests {
     fn like_is_compared_with_like_only() {
         let (a, b) = (number(0.25), number(0.5));
         let found = a.compare(&b).unwrap();
-        assert_eq!(found, Comparison { difference: -0.25, better: Some(true), apart: Some(true) });
+        assert_eq!(
+            found,
+            Comparison {
+                difference: -0.25,
+                better: Some(true),
+                apart: Some(true)
+            }
+        );
         assert_eq!(number(0.375).compare(&b).unwrap().apart, Some(false));
-        assert_eq!(a.compare(&Number { ci_low: None, ..b.clone() }).unwrap().apart, None);
+        assert_eq!(
+            a.compare(&Number {
+                ci_low: None,
+                ..b.clone()
+            })
+            .unwrap()
+            .apart,
+            None
+        );
         assert_eq!(a.compare(&a).unwrap().better, None);
         for other in [
-            Number { name: "accuracy".into(), ..b.clone() },
-            Number { protocol: "another".into(), ..b.clone() },
-            Number { unit: Unit::Example, ..b.clone() },
-            Number { direction: Direction::Higher, ..b.clone() },
-            Number { value: f64::NAN, ..b.clone() },
+            Number {
+                name: "accuracy".into(),
+                ..b.clone()
+            },
+            Number {
+                protocol: "another".into(),
+                ..b.clone()
+            },
+            Number {
+                unit: Unit::Example,
+                ..b.clone()
+            },
+            Number {
+                direction: Direction::Higher,
+                ..b.clone()
+            },
+            Number {
+                value: f64::NAN,
+                ..b.clone()
+            },
         ] {
-            assert!(matches!(a.compare(&other), Err(Error::NotComparable { .. })), "{other:?}");
+            assert!(
+                matches!(a.compare(&other), Err(Error::NotComparable { .. })),
+                "{other:?}"
+            );
         }
     }
 

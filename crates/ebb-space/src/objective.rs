@@ -57,12 +57,16 @@ pub struct ObjectiveValue {
 impl Objective {
     /// Whether a term looks at the network's features.
     pub fn uses_features(&self) -> bool {
-        self.terms.iter().any(|term| term.carrier == Carrier::Features)
+        self.terms
+            .iter()
+            .any(|term| term.carrier == Carrier::Features)
     }
 
     /// Whether a term asks a frozen model.
     pub fn uses_teacher(&self) -> bool {
-        self.terms.iter().any(|term| term.reference == Reference::Teacher)
+        self.terms
+            .iter()
+            .any(|term| term.reference == Reference::Teacher)
     }
 
     /// Whether every term makes sense on its own.
@@ -80,18 +84,38 @@ impl Objective {
     /// # Errors
     /// A term that makes no sense, inputs that are missing or disagree in shape, a label outside
     /// its class set, or a loss that is not finite.
-    pub fn evaluate(&self, inputs: &Inputs<'_>, grads: &mut CarrierGrads) -> Result<ObjectiveValue> {
+    pub fn evaluate(
+        &self,
+        inputs: &Inputs<'_>,
+        grads: &mut CarrierGrads,
+    ) -> Result<ObjectiveValue> {
         let rows = inputs.rows;
         let n = rows.len();
         let cols = inputs.logits.cols;
         rows.validate(cols)?;
         let same_rows = |what: &'static str, found: usize| {
-            if found == n { Ok(()) } else { Err(Error::Length { what, expected: n, found }) }
+            if found == n {
+                Ok(())
+            } else {
+                Err(Error::Length {
+                    what,
+                    expected: n,
+                    found,
+                })
+            }
         };
         same_rows("the logits' rows", inputs.logits.rows)?;
-        same_rows("the features' rows", inputs.features.map_or(n, |view| view.rows))?;
+        same_rows(
+            "the features' rows",
+            inputs.features.map_or(n, |view| view.rows),
+        )?;
 
-        let CarrierGrads { logits, features, scratch, on } = grads;
+        let CarrierGrads {
+            logits,
+            features,
+            scratch,
+            on,
+        } = grads;
         logits.clear();
         logits.resize(n * cols, 0.0);
         let width = inputs.features.map_or(0, |view| view.cols);
@@ -110,7 +134,9 @@ impl Objective {
         let supports = rows.supports.len();
         let is_on = |term: usize, i: usize| on[term * supports + usize::from(rows.support[i])];
         let active = || (0..n).filter(|&i| rows.active(i));
-        let pooled = active().filter(|&i| (0..self.terms.len()).any(|k| is_on(k, i))).count();
+        let pooled = active()
+            .filter(|&i| (0..self.terms.len()).any(|k| is_on(k, i)))
+            .count();
 
         let mut value = ObjectiveValue {
             total: 0.0,

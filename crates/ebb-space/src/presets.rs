@@ -6,8 +6,14 @@ use crate::{Bregman, Generator, Normalisation};
 
 /// Cross-entropy at the labels, within each row's class set. On `replay` it is experience replay.
 pub fn cross_entropy(on: &str) -> Term {
-    Term::new("cross-entropy", on, Carrier::Probs, Divergence::CrossEntropy, Reference::Label)
-        .with(Combinator::Mask(Classes::Row))
+    Term::new(
+        "cross-entropy",
+        on,
+        Carrier::Probs,
+        Divergence::CrossEntropy,
+        Reference::Label,
+    )
+    .with(Combinator::Mask(Classes::Row))
 }
 
 /// Cross-entropy against `(1−ε) 1_y + ε/K`, within each row's class set.
@@ -20,25 +26,47 @@ pub fn smoothed_cross_entropy(on: &str, epsilon: f64) -> Term {
 /// [`Normalisation::ElementMean`].
 pub fn logits_l2(on: &str, scale: Normalisation) -> Term {
     let divergence = Divergence::Bregman(Bregman::Squared(scale));
-    Term::new("logits-l2", on, Carrier::Logits, divergence, Reference::StoredLogits)
+    Term::new(
+        "logits-l2",
+        on,
+        Carrier::Logits,
+        divergence,
+        Reference::StoredLogits,
+    )
 }
 
 /// `t² KL(softmax(r/t) ‖ softmax(z/t))` with r from `reference`: distillation.
 pub fn distillation(on: &str, reference: Reference, t: f64) -> Term {
-    Term::new("distillation", on, Carrier::Probs, Divergence::F(Generator::ForwardKl), reference)
-        .with(Combinator::Temper { t, squared: true })
+    Term::new(
+        "distillation",
+        on,
+        Carrier::Probs,
+        Divergence::F(Generator::ForwardKl),
+        reference,
+    )
+    .with(Combinator::Temper { t, squared: true })
 }
 
 /// Distillation from the frozen old model at T = 2, over the given (old) classes: LwF.
 pub fn lwf(on: &str, old: Classes) -> Term {
-    Term { name: "lwf".into(), ..distillation(on, Reference::Teacher, 2.0) }
-        .with(Combinator::Mask(old))
+    Term {
+        name: "lwf".into(),
+        ..distillation(on, Reference::Teacher, 2.0)
+    }
+    .with(Combinator::Mask(old))
 }
 
 /// `‖softmax z − softmax r‖₂`, not squared, against the stored logits: FDR.
 pub fn fdr(on: &str) -> Term {
     let divergence = Divergence::Bregman(Bregman::Squared(Normalisation::HalfSum));
-    Term::new("fdr", on, Carrier::Probs, divergence, Reference::StoredLogits).with(Combinator::Root)
+    Term::new(
+        "fdr",
+        on,
+        Carrier::Probs,
+        divergence,
+        Reference::StoredLogits,
+    )
+    .with(Combinator::Root)
 }
 
 /// `KL(p ‖ uniform) = ln K − H(p)` within each row's class set: CPR's reward for entropy.
@@ -58,6 +86,12 @@ pub fn feature_l2(on: &str, reference: Reference, scale: Normalisation) -> Term 
 /// `−Σ_j [(q_j + 1_{j=y})^γ − 1_{j=y}] ln p_j` with q the teacher's: OFA. γ = 1 is plain soft-label
 /// distillation.
 pub fn ofa(on: &str, gamma: f64) -> Term {
-    Term::new("ofa", on, Carrier::Probs, Divergence::CrossEntropy, Reference::Teacher)
-        .with(Combinator::Target(Target::Amplify(gamma)))
+    Term::new(
+        "ofa",
+        on,
+        Carrier::Probs,
+        Divergence::CrossEntropy,
+        Reference::Teacher,
+    )
+    .with(Combinator::Target(Target::Amplify(gamma)))
 }

@@ -42,39 +42,58 @@ impl<'a> Prepared<'a> {
     /// A term whose choices do not fit together, or a reference that is missing or misshapen.
     pub fn new(term: &'a Term, inputs: &'a Inputs<'a>) -> Result<Prepared<'a>> {
         term.validate()?;
-        let missing = |what: &'static str| Error::MissingInput { term: term.name.clone(), what };
+        let missing = |what: &'static str| Error::MissingInput {
+            term: term.name.clone(),
+            what,
+        };
         let refs = &inputs.references;
         let on_features = term.carrier == Carrier::Features;
         let carrier = if on_features {
-            inputs.features.ok_or_else(|| missing("the network's features"))?
+            inputs
+                .features
+                .ok_or_else(|| missing("the network's features"))?
         } else {
             inputs.logits
         };
         let like_carrier = |view: Option<View<'a>>, what: &'static str| {
             let view = view.ok_or_else(|| missing(what))?;
             if (view.rows, view.cols) != (carrier.rows, carrier.cols) {
-                return Err(Error::Length { what, expected: carrier.data.len(), found: view.data.len() });
+                return Err(Error::Length {
+                    what,
+                    expected: carrier.data.len(),
+                    found: view.data.len(),
+                });
             }
             Ok(view)
         };
         let a_row = |list: Option<&'a [f32]>, what: &'static str| {
             let list = list.ok_or_else(|| missing(what))?;
             if list.len() != carrier.rows {
-                return Err(Error::Length { what, expected: carrier.rows, found: list.len() });
+                return Err(Error::Length {
+                    what,
+                    expected: carrier.rows,
+                    found: list.len(),
+                });
             }
             Ok(list)
         };
         let reference = match term.reference {
             Reference::Label | Reference::Uniform => Source::Nothing,
-            Reference::StoredLogits => Source::Rows(like_carrier(refs.stored_logits, "stored logits")?),
+            Reference::StoredLogits => {
+                Source::Rows(like_carrier(refs.stored_logits, "stored logits")?)
+            }
             Reference::StoredFeatures => {
                 Source::Rows(like_carrier(refs.stored_features, "stored features")?)
             }
             Reference::Teacher if on_features => {
                 Source::Rows(like_carrier(refs.teacher_features, "a teacher's features")?)
             }
-            Reference::Teacher => Source::Rows(like_carrier(refs.teacher_logits, "a teacher's logits")?),
-            Reference::Prototype => Source::Rows(like_carrier(refs.prototypes, "class prototypes")?),
+            Reference::Teacher => {
+                Source::Rows(like_carrier(refs.teacher_logits, "a teacher's logits")?)
+            }
+            Reference::Prototype => {
+                Source::Rows(like_carrier(refs.prototypes, "class prototypes")?)
+            }
             Reference::StoredLogProbs => {
                 Source::LogProbs(a_row(refs.stored_log_probs, "stored log-probabilities")?)
             }
@@ -89,34 +108,59 @@ impl<'a> Prepared<'a> {
                 }
                 Combinator::Shift(Shift::PerClass(b)) if b.len() != carrier.cols => {
                     let (expected, found) = (carrier.cols, b.len());
-                    return Err(Error::Length { what: "the shift of the logits", expected, found });
+                    return Err(Error::Length {
+                        what: "the shift of the logits",
+                        expected,
+                        found,
+                    });
                 }
                 Combinator::Mask(Classes::Only(set)) if set.len() != carrier.cols => {
                     let (expected, found) = (carrier.cols, set.len());
-                    return Err(Error::Length { what: "a term's class mask", expected, found });
+                    return Err(Error::Length {
+                        what: "a term's class mask",
+                        expected,
+                        found,
+                    });
                 }
                 Combinator::Mask(Classes::Set(set))
                     if usize::from(*set) >= inputs.rows.class_sets.len() =>
                 {
                     let (index, len) = (usize::from(*set), inputs.rows.class_sets.len());
-                    return Err(Error::BadIndex { what: "a term's class mask", index, len });
+                    return Err(Error::BadIndex {
+                        what: "a term's class mask",
+                        index,
+                        len,
+                    });
                 }
                 Combinator::Mask(Classes::Teacher) => {
                     let what = "the classes each row's teacher knew";
                     let of_row = refs.teacher_class_set.ok_or_else(|| missing(what))?;
                     if of_row.len() != carrier.rows {
                         let (expected, found) = (carrier.rows, of_row.len());
-                        return Err(Error::Length { what, expected, found });
+                        return Err(Error::Length {
+                            what,
+                            expected,
+                            found,
+                        });
                     }
                     let (max, len) = (of_row.iter().max(), inputs.rows.class_sets.len());
                     if let Some(&index) = max.filter(|max| usize::from(**max) >= len) {
-                        return Err(Error::BadIndex { what, index: index.into(), len });
+                        return Err(Error::BadIndex {
+                            what,
+                            index: index.into(),
+                            len,
+                        });
                     }
                 }
                 _ => {}
             }
         }
-        Ok(Prepared { term, inputs, carrier, reference })
+        Ok(Prepared {
+            term,
+            inputs,
+            carrier,
+            reference,
+        })
     }
 
     /// The value of row `i` before the value-side combinators, and the contribution after them;
@@ -128,7 +172,11 @@ impl<'a> Prepared<'a> {
         s: &mut RowScratch,
         out: &mut [f32],
     ) -> Result<(f64, f64)> {
-        let RowScratch { lists, allowed: buffer, .. } = s;
+        let RowScratch {
+            lists,
+            allowed: buffer,
+            ..
+        } = s;
         let allowed = self.allowed(i, lists, buffer)?;
         if self.term.is_plain_cross_entropy() {
             let at = self.label_place(i, allowed)?;
@@ -141,7 +189,10 @@ impl<'a> Prepared<'a> {
                 let c = coefficient * slope;
                 let scale = (c / sum) as f32;
                 match allowed {
-                    None => out.iter_mut().zip(&s.e32).for_each(|(g, e)| *g += scale * e),
+                    None => out
+                        .iter_mut()
+                        .zip(&s.e32)
+                        .for_each(|(g, e)| *g += scale * e),
                     Some(list) => (list.iter().zip(&s.e32))
                         .for_each(|(&class, e)| out[class as usize] += scale * e),
                 }
@@ -189,13 +240,24 @@ impl<'a> Prepared<'a> {
             true => Some(self.label_place(i, allowed)?),
             false => None,
         };
-        let raw = self.compare(i, at, &mut s.z, &s.r, &mut s.ln_p, &mut s.ln_q, &mut s.gradient);
+        let raw = self.compare(
+            i,
+            at,
+            &mut s.z,
+            &s.r,
+            &mut s.ln_p,
+            &mut s.ln_q,
+            &mut s.gradient,
+        );
         let raw = self.finite(i, raw)?;
         let (value, slope) = self.wrap(i, raw)?;
         if slope != 0.0 {
             let c = coefficient * slope * chain;
             match allowed {
-                None => out.iter_mut().zip(&s.gradient).for_each(|(g, d)| *g += (c * d) as f32),
+                None => out
+                    .iter_mut()
+                    .zip(&s.gradient)
+                    .for_each(|(g, d)| *g += (c * d) as f32),
                 Some(list) => (list.iter().zip(&s.gradient))
                     .for_each(|(&class, d)| out[class as usize] += (c * d) as f32),
             }
@@ -228,13 +290,21 @@ impl<'a> Prepared<'a> {
                     _ => ln_q[at],
                 };
                 let (value, slope) = generator.sampled(ln_p[at] - lq);
-                gradient.iter_mut().zip(&*ln_p).for_each(|(g, lp)| *g = -slope * lp.exp());
+                gradient
+                    .iter_mut()
+                    .zip(&*ln_p)
+                    .for_each(|(g, lp)| *g = -slope * lp.exp());
                 gradient[at] += slope;
                 value
             }
             (Estimator::LocalQuadratic, Divergence::F(generator)) => {
                 let curvature = generator.second().unwrap_or_default();
-                let each = || z.iter().zip(r).zip(&*ln_q).map(|((z, r), lq)| (z - r, lq.exp()));
+                let each = || {
+                    z.iter()
+                        .zip(r)
+                        .zip(&*ln_q)
+                        .map(|((z, r), lq)| (z - r, lq.exp()))
+                };
                 let mean: f64 = each().map(|(d, q)| q * d).sum();
                 let mut value = 0.0;
                 for (g, (d, q)) in gradient.iter_mut().zip(each()) {
@@ -257,14 +327,23 @@ impl<'a> Prepared<'a> {
                 ln_q.iter_mut().for_each(|q| *q = q.exp());
                 let value = squared(z, ln_q, scale, gradient);
                 let mean: f64 = z.iter().zip(&*gradient).map(|(p, g)| p * g).sum();
-                gradient.iter_mut().zip(&*z).for_each(|(g, p)| *g = p * (*g - mean));
+                gradient
+                    .iter_mut()
+                    .zip(&*z)
+                    .for_each(|(g, p)| *g = p * (*g - mean));
                 value
             }
         }
     }
 
     /// ln q over the allowed classes, after the targets.
-    fn reference_distribution(&self, label: Option<usize>, n: usize, r: &[f64], ln_q: &mut Vec<f64>) {
+    fn reference_distribution(
+        &self,
+        label: Option<usize>,
+        n: usize,
+        r: &[f64],
+        ln_q: &mut Vec<f64>,
+    ) {
         match (&self.reference, self.term.reference) {
             (Source::Rows(_), _) => log_softmax(r, ln_q),
             (_, Reference::Uniform) => {
@@ -303,11 +382,17 @@ impl<'a> Prepared<'a> {
                 Combinator::Scale(c) => *c,
                 Combinator::Temper { t, squared: true } => t * t,
                 Combinator::Weight(Weighting::OfValue(of)) => of(value),
-                Combinator::Weight(Weighting::PerRow) => {
-                    self.inputs.references.row_weights.map_or(1.0, |weights| f64::from(weights[i]))
-                }
+                Combinator::Weight(Weighting::PerRow) => self
+                    .inputs
+                    .references
+                    .row_weights
+                    .map_or(1.0, |weights| f64::from(weights[i])),
                 Combinator::Gate(tau) => {
-                    (value, slope) = if value > *tau { (value - tau, slope) } else { (0.0, 0.0) };
+                    (value, slope) = if value > *tau {
+                        (value - tau, slope)
+                    } else {
+                        (0.0, 0.0)
+                    };
                     continue;
                 }
                 Combinator::Root => {
@@ -343,7 +428,9 @@ impl<'a> Prepared<'a> {
             Combinator::Mask(Classes::Only(set)) => Some(Mask::Flags(set)),
             _ => None,
         });
-        let Some(first) = masks.next() else { return Ok(None) };
+        let Some(first) = masks.next() else {
+            return Ok(None);
+        };
         let second = masks.next();
         if let (Mask::List(list), None) = (&first, &second) {
             return Ok(Some(list)); // the usual case: a list that exists already
@@ -351,7 +438,9 @@ impl<'a> Prepared<'a> {
         buffer.clear();
         match first {
             Mask::List(list) => buffer.extend_from_slice(list),
-            Mask::Flags(set) => buffer.extend((0u32..).zip(set).filter(|(_, ok)| **ok).map(|(c, _)| c)),
+            Mask::Flags(set) => {
+                buffer.extend((0u32..).zip(set).filter(|(_, ok)| **ok).map(|(c, _)| c))
+            }
         }
         for mask in second.into_iter().chain(masks) {
             buffer.retain(|class| match &mask {
@@ -360,7 +449,10 @@ impl<'a> Prepared<'a> {
             });
         }
         if buffer.is_empty() {
-            return Err(Error::NoClassLeft { term: self.term.name.clone(), row: i });
+            return Err(Error::NoClassLeft {
+                term: self.term.name.clone(),
+                row: i,
+            });
         }
         Ok(Some(buffer))
     }
@@ -385,7 +477,10 @@ impl<'a> Prepared<'a> {
         if value.is_finite() {
             Ok(value)
         } else {
-            Err(Error::NotFinite { term: self.term.name.clone(), row: i })
+            Err(Error::NotFinite {
+                term: self.term.name.clone(),
+                row: i,
+            })
         }
     }
 }
@@ -403,7 +498,9 @@ fn gather<'a>(row: &'a [f32], allowed: Option<&[u32]>, buffer: &'a mut Vec<f32>)
 }
 
 fn log_softmax(z: &[f64], out: &mut Vec<f64>) {
-    let max = z.iter().fold(f64::NEG_INFINITY, |max, &z| if z > max { z } else { max });
+    let max = z
+        .iter()
+        .fold(f64::NEG_INFINITY, |max, &z| if z > max { z } else { max });
     let lse = max + z.iter().map(|z| (z - max).exp()).sum::<f64>().ln();
     out.clear();
     out.extend(z.iter().map(|z| z - lse));

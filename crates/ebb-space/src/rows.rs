@@ -23,7 +23,11 @@ impl<'a> View<'a> {
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Result<View<'a>> {
         let expected = rows.saturating_mul(cols);
         if data.len() != expected {
-            return Err(Error::Length { what: "a matrix", expected, found: data.len() });
+            return Err(Error::Length {
+                what: "a matrix",
+                expected,
+                found: data.len(),
+            });
         }
         Ok(View { data, rows, cols })
     }
@@ -92,24 +96,48 @@ impl Rows {
     pub fn validate(&self, classes: usize) -> Result<()> {
         let n = self.len();
         let length = |what, found: usize, expected: usize| {
-            if found == expected { Ok(()) } else { Err(Error::Length { what, expected, found }) }
+            if found == expected {
+                Ok(())
+            } else {
+                Err(Error::Length {
+                    what,
+                    expected,
+                    found,
+                })
+            }
         };
         let indices = |what, list: &[u16], len: usize| match list.iter().max() {
-            Some(&max) if usize::from(max) >= len => {
-                Err(Error::BadIndex { what, index: usize::from(max), len })
-            }
+            Some(&max) if usize::from(max) >= len => Err(Error::BadIndex {
+                what,
+                index: usize::from(max),
+                len,
+            }),
             _ => Ok(()),
         };
         length("the list of row ids", self.ids.len(), n)?;
         length("the list of supports of rows", self.support.len(), n)?;
         length("the row mask", self.mask.as_ref().map_or(n, Vec::len), n)?;
-        length("the list of row weights", self.weight.as_ref().map_or(n, Vec::len), n)?;
-        indices("the list of supports of rows", &self.support, self.supports.len())?;
+        length(
+            "the list of row weights",
+            self.weight.as_ref().map_or(n, Vec::len),
+            n,
+        )?;
+        indices(
+            "the list of supports of rows",
+            &self.support,
+            self.supports.len(),
+        )?;
         if let Some(of_row) = &self.class_set {
             length("the list of class sets of rows", of_row.len(), n)?;
-            indices("the list of class sets of rows", of_row, self.class_sets.len())?;
+            indices(
+                "the list of class sets of rows",
+                of_row,
+                self.class_sets.len(),
+            )?;
         }
-        self.class_sets.iter().try_for_each(|set| length("a class set", set.len(), classes))
+        self.class_sets
+            .iter()
+            .try_for_each(|set| length("a class set", set.len(), classes))
     }
 
     /// Whether row `i` takes part.
@@ -162,7 +190,10 @@ mod tests {
 
     #[test]
     fn lists_that_disagree_are_named() {
-        let id = RowId { example: 1, position: 0 };
+        let id = RowId {
+            example: 1,
+            position: 0,
+        };
         let good = Rows {
             ids: vec![id; 2],
             labels: vec![0, 1],

@@ -17,7 +17,13 @@ fn exp_in_place(values: &mut [f32]) {
         let n = shifted - MAGIC;
         let r = (x - n * LN2_HIGH) - n * LN2_LOW;
         let mut poly = 1.987_569_1e-4;
-        for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
+        for c in [
+            1.398_2e-3,
+            8.333_452e-3,
+            4.166_579_6e-2,
+            1.666_666_5e-1,
+            5e-1,
+        ] {
             poly = poly * r + c;
         }
         let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
@@ -29,7 +35,9 @@ fn exp_in_place(values: &mut [f32]) {
 /// `e^{z − max z}` of a row into `exps`, and its (maximum, sum). Dividing `exps` by the sum gives
 /// the softmax; `ln(sum) + max` is the log-sum-exp. A NaN or +∞ makes the sum NaN.
 pub(crate) fn exps(z: &[f32], exps: &mut [f32]) -> (f32, f64) {
-    let max = z.iter().fold(f32::NEG_INFINITY, |max, &z| if z > max { z } else { max });
+    let max = z
+        .iter()
+        .fold(f32::NEG_INFINITY, |max, &z| if z > max { z } else { max });
     for (e, &z) in exps.iter_mut().zip(z) {
         *e = z - max;
     }

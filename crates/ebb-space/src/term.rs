@@ -33,7 +33,9 @@ impl Support {
     /// Whether rows of the support `name` belong to it.
     pub fn contains(&self, name: &str) -> bool {
         self.0 == "all"
-            || name.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+            || name
+                .strip_prefix(&*self.0)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     }
 }
 
@@ -236,7 +238,12 @@ impl Term {
     /// # Errors
     /// [`Error::BadTerm`], [`Error::EstimatorUnavailable`], [`Error::BadGenerator`].
     pub fn validate(&self) -> Result<()> {
-        let refuse = |why: &'static str| Err(Error::BadTerm { term: self.name.clone(), why });
+        let refuse = |why: &'static str| {
+            Err(Error::BadTerm {
+                term: self.name.clone(),
+                why,
+            })
+        };
         if !self.weight.is_finite() {
             return refuse("its weight must be a finite number");
         }
@@ -244,7 +251,11 @@ impl Term {
             generator.validate()?;
         }
         let unavailable = |estimator: &'static str, needs: &'static str| {
-            Err(Error::EstimatorUnavailable { term: self.name.clone(), estimator, needs })
+            Err(Error::EstimatorUnavailable {
+                term: self.name.clone(),
+                estimator,
+                needs,
+            })
         };
         match self.estimator {
             Estimator::Exact => self.validate_exact()?,
@@ -252,21 +263,31 @@ impl Term {
             Estimator::LocalQuadratic => self.validate_local()?,
             Estimator::OnPolicy => unavailable("on-policy", "outcomes drawn from the student")?,
             Estimator::OffPolicy { .. } => {
-                unavailable("off-policy", "outcomes and probabilities of a behaviour policy")?;
+                unavailable(
+                    "off-policy",
+                    "outcomes and probabilities of a behaviour policy",
+                )?;
             }
             Estimator::Pairwise { .. } => unavailable("pairwise", "pairs of outcomes")?,
             Estimator::ScoreDifference => unavailable("score-difference", "scores of a generator")?,
         }
-        self.combinators.iter().try_for_each(|combinator| self.validate_combinator(combinator))
+        self.combinators
+            .iter()
+            .try_for_each(|combinator| self.validate_combinator(combinator))
     }
 
     fn validate_exact(&self) -> Result<()> {
         use Reference as R;
-        let refuse = |why: &'static str| Err(Error::BadTerm { term: self.name.clone(), why });
+        let refuse = |why: &'static str| {
+            Err(Error::BadTerm {
+                term: self.name.clone(),
+                why,
+            })
+        };
         match (self.carrier, self.divergence, self.reference) {
-            (_, _, R::StoredLogProbs) => {
-                refuse("the log-probability of one label is no distribution: use the reference-sampled estimator")
-            }
+            (_, _, R::StoredLogProbs) => refuse(
+                "the log-probability of one label is no distribution: use the reference-sampled estimator",
+            ),
             (Carrier::Features, Divergence::Bregman(Bregman::Squared(_)), r) => match r {
                 R::StoredFeatures | R::Teacher | R::Prototype => Ok(()),
                 _ => refuse("features are compared with stored features, a teacher or prototypes"),
@@ -288,39 +309,62 @@ impl Term {
             (Carrier::Probs, Divergence::F(generator), R::Label)
                 if !generator.finite_at_zero_reference() && !self.smooths() =>
             {
-                refuse("this divergence is infinite against a one-hot label: smooth the target or turn the divergence round")
+                refuse(
+                    "this divergence is infinite against a one-hot label: smooth the target or turn the divergence round",
+                )
             }
             (Carrier::Probs, _, _) => Ok(()),
         }
     }
 
     fn validate_sampled(&self) -> Result<()> {
-        let refuse = |why: &'static str| Err(Error::BadTerm { term: self.name.clone(), why });
+        let refuse = |why: &'static str| {
+            Err(Error::BadTerm {
+                term: self.name.clone(),
+                why,
+            })
+        };
         match (self.carrier, self.divergence, self.reference) {
             (
                 Carrier::Probs,
                 Divergence::F(_),
                 Reference::StoredLogProbs | Reference::StoredLogits | Reference::Teacher,
             ) => Ok(()),
-            _ => refuse("reference-sampled needs probs, an f-divergence, and stored log-probabilities, stored logits or a teacher"),
+            _ => refuse(
+                "reference-sampled needs probs, an f-divergence, and stored log-probabilities, stored logits or a teacher",
+            ),
         }
     }
 
     fn validate_local(&self) -> Result<()> {
-        let refuse = |why: &'static str| Err(Error::BadTerm { term: self.name.clone(), why });
+        let refuse = |why: &'static str| {
+            Err(Error::BadTerm {
+                term: self.name.clone(),
+                why,
+            })
+        };
         match (self.carrier, self.divergence, self.reference) {
             (
                 Carrier::Probs,
                 Divergence::F(generator),
                 Reference::StoredLogits | Reference::Teacher,
             ) if generator.second().is_some() => Ok(()),
-            _ => refuse("the local quadratic needs probs, a smooth f-divergence, and stored logits or a teacher"),
+            _ => refuse(
+                "the local quadratic needs probs, a smooth f-divergence, and stored logits or a teacher",
+            ),
         }
     }
 
     fn validate_combinator(&self, combinator: &Combinator) -> Result<()> {
         let check = |ok: bool, why: &'static str| {
-            if ok { Ok(()) } else { Err(Error::BadTerm { term: self.name.clone(), why }) }
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::BadTerm {
+                    term: self.name.clone(),
+                    why,
+                })
+            }
         };
         let on_features = self.carrier == Carrier::Features;
         match combinator {
@@ -355,7 +399,8 @@ impl Term {
     }
 
     fn smooths(&self) -> bool {
-        let smooths = |c: &Combinator| matches!(c, Combinator::Target(Target::Smooth(e)) if *e > 0.0);
+        let smooths =
+            |c: &Combinator| matches!(c, Combinator::Target(Target::Smooth(e)) if *e > 0.0);
         self.combinators.iter().any(smooths)
     }
 
@@ -370,7 +415,10 @@ impl Term {
             && self.reference == Reference::Label
             && self.estimator == Estimator::Exact
             && !self.combinators.iter().any(|c| {
-                matches!(c, Combinator::Temper { .. } | Combinator::Shift(_) | Combinator::Target(_))
+                matches!(
+                    c,
+                    Combinator::Temper { .. } | Combinator::Shift(_) | Combinator::Target(_)
+                )
             })
     }
 
@@ -416,9 +464,16 @@ mod tests {
             term(Logits, lse, Teacher),
             term(Probs, half, Label),
             term(Features, half, Prototype),
-            term(Probs, Divergence::F(Generator::ReverseKl), Label).with(C::Target(Target::Smooth(0.1))),
-            Term { estimator: Estimator::ReferenceSampled, ..term(Probs, kl, StoredLogProbs) },
-            Term { estimator: Estimator::LocalQuadratic, ..term(Probs, kl, Teacher) },
+            term(Probs, Divergence::F(Generator::ReverseKl), Label)
+                .with(C::Target(Target::Smooth(0.1))),
+            Term {
+                estimator: Estimator::ReferenceSampled,
+                ..term(Probs, kl, StoredLogProbs)
+            },
+            Term {
+                estimator: Estimator::LocalQuadratic,
+                ..term(Probs, kl, Teacher)
+            },
         ];
         good.iter().for_each(|t| t.validate().unwrap());
         let bad = [
@@ -429,16 +484,25 @@ mod tests {
             term(Probs, kl, StoredLogProbs),
             term(Features, kl, Teacher),
             term(Features, half, StoredLogits),
-            term(Features, half, Teacher).with(C::Temper { t: 2.0, squared: true }),
+            term(Features, half, Teacher).with(C::Temper {
+                t: 2.0,
+                squared: true,
+            }),
             term(Features, half, Teacher).with(C::Mask(Classes::Row)),
             term(Probs, Divergence::F(Generator::ReverseKl), Label),
             term(Probs, Divergence::F(Generator::Pearson), Label),
             term(Probs, kl, Teacher).with(C::Target(Target::Amplify(1.5))),
             term(Probs, kl, Teacher).with(C::Target(Target::Smooth(1.5))),
-            term(Probs, kl, Teacher).with(C::Temper { t: 0.0, squared: true }),
+            term(Probs, kl, Teacher).with(C::Temper {
+                t: 0.0,
+                squared: true,
+            }),
             term(Probs, kl, Teacher).with(C::Gate(f64::NAN)),
             term(Probs, kl, Teacher).weighted(f64::INFINITY),
-            Term { estimator: Estimator::ReferenceSampled, ..term(Probs, kl, Label) },
+            Term {
+                estimator: Estimator::ReferenceSampled,
+                ..term(Probs, kl, Label)
+            },
             Term {
                 estimator: Estimator::LocalQuadratic,
                 ..term(Probs, Divergence::F(Generator::TotalVariation), Teacher)
@@ -453,8 +517,14 @@ mod tests {
             Estimator::Pairwise { beta: 0.1 },
             Estimator::ScoreDifference,
         ] {
-            let t = Term { estimator, ..term(Probs, kl, Teacher) };
-            assert!(matches!(t.validate(), Err(Error::EstimatorUnavailable { .. })));
+            let t = Term {
+                estimator,
+                ..term(Probs, kl, Teacher)
+            };
+            assert!(matches!(
+                t.validate(),
+                Err(Error::EstimatorUnavailable { .. })
+            ));
         }
     }
 }

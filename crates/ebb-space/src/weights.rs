@@ -36,7 +36,11 @@ impl Layout {
     /// # Errors
     /// [`Error::DuplicatePath`], [`Error::ShapeOverflow`].
     pub fn new(entries: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<Arc<Layout>> {
-        let mut layout = Layout { entries: Vec::new(), by_path: HashMap::new(), len: 0 };
+        let mut layout = Layout {
+            entries: Vec::new(),
+            by_path: HashMap::new(),
+            len: 0,
+        };
         for (path, shape) in entries {
             let end = shape
                 .iter()
@@ -44,10 +48,18 @@ impl Layout {
                 .and_then(|n| n.checked_add(layout.len))
                 .filter(|&end| end <= isize::MAX as usize / size_of::<f32>())
                 .ok_or_else(|| Error::ShapeOverflow(path.clone()))?;
-            if layout.by_path.insert(path.clone(), layout.entries.len()).is_some() {
+            if layout
+                .by_path
+                .insert(path.clone(), layout.entries.len())
+                .is_some()
+            {
                 return Err(Error::DuplicatePath(path));
             }
-            layout.entries.push(Entry { path, shape, range: layout.len..end });
+            layout.entries.push(Entry {
+                path,
+                shape,
+                range: layout.len..end,
+            });
             layout.len = end;
         }
         Ok(Arc::new(layout))
@@ -103,7 +115,10 @@ pub struct Layer<'a> {
 impl Weights {
     /// All zeros.
     pub fn zeros(layout: &Arc<Layout>) -> Weights {
-        Weights { layout: layout.clone(), data: vec![0.0; layout.len()] }
+        Weights {
+            layout: layout.clone(),
+            data: vec![0.0; layout.len()],
+        }
     }
 
     /// These values, in the order of the layout.
@@ -113,9 +128,16 @@ impl Weights {
     pub fn from_vec(layout: &Arc<Layout>, data: Vec<f32>) -> Result<Weights> {
         if data.len() != layout.len() {
             let (expected, found) = (layout.len(), data.len());
-            return Err(Error::Length { what: "a weight vector", expected, found });
+            return Err(Error::Length {
+                what: "a weight vector",
+                expected,
+                found,
+            });
         }
-        Ok(Weights { layout: layout.clone(), data })
+        Ok(Weights {
+            layout: layout.clone(),
+            data,
+        })
     }
 
     /// Zeros over the same layout.
@@ -146,7 +168,9 @@ impl Weights {
 
     /// The values of the tensor called `path`.
     pub fn get(&self, path: &str) -> Option<&[f32]> {
-        self.layout.find(path).map(|entry| &self.data[entry.range.clone()])
+        self.layout
+            .find(path)
+            .map(|entry| &self.data[entry.range.clone()])
     }
 
     /// The values of the tensor called `path`, to change.
@@ -157,7 +181,10 @@ impl Weights {
 
     /// Every tensor with its values.
     pub fn iter(&self) -> impl Iterator<Item = (&Entry, &[f32])> {
-        self.layout.entries.iter().map(|entry| (entry, &self.data[entry.range.clone()]))
+        self.layout
+            .entries
+            .iter()
+            .map(|entry| (entry, &self.data[entry.range.clone()]))
     }
 
     /// Sets every value to `value`.
@@ -272,7 +299,9 @@ impl Weights {
     pub fn weighted_squared_distance(&self, f: &Weights, y: &Weights) -> f64 {
         self.same_space(f);
         self.same_space(y);
-        reduce([&self.data, &f.data, &y.data], |[a, f, y]| f * ((a - y) * (a - y)))
+        reduce([&self.data, &f.data, &y.data], |[a, f, y]| {
+            f * ((a - y) * (a - y))
+        })
     }
 
     /// Sums layer by layer, in the order in which layers first occur. A layer's tensors need not
@@ -281,10 +310,19 @@ impl Weights {
         let mut place: HashMap<&str, usize> = HashMap::new();
         let mut layers: Vec<Layer<'_>> = Vec::new();
         for (entry, values) in self.iter() {
-            let name = entry.path.rsplit_once('.').map_or(&*entry.path, |(layer, _)| layer);
+            let name = entry
+                .path
+                .rsplit_once('.')
+                .map_or(&*entry.path, |(layer, _)| layer);
             let at = *place.entry(name).or_insert(layers.len());
             if at == layers.len() {
-                layers.push(Layer { name, len: 0, sum: 0.0, abs_sum: 0.0, norm: 0.0 });
+                layers.push(Layer {
+                    name,
+                    len: 0,
+                    sum: 0.0,
+                    abs_sum: 0.0,
+                    norm: 0.0,
+                });
             }
             let layer = &mut layers[at];
             layer.len += values.len();
@@ -292,7 +330,10 @@ impl Weights {
             layer.abs_sum += reduce([values], |[a]| a.abs());
             layer.norm += reduce([values], |[a]| a * a); // squared until all parts are in
         }
-        layers.into_iter().map(|layer| Layer { norm: layer.norm.sqrt(), ..layer })
+        layers.into_iter().map(|layer| Layer {
+            norm: layer.norm.sqrt(),
+            ..layer
+        })
     }
 
     /// The `q`-quantile of all values, linear between order statistics (type 7, the default of
@@ -339,7 +380,9 @@ impl Weights {
     /// Whether no value is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         // Blocks without an early exit inside vectorise; a bad value is the rare case.
-        self.data.chunks(BLOCK).all(|block| block.iter().fold(true, |ok, a| ok & a.is_finite()))
+        self.data
+            .chunks(BLOCK)
+            .all(|block| block.iter().fold(true, |ok, a| ok & a.is_finite()))
     }
 
     /// BLAKE3 of every path, shape and value (little-endian bytes, so NaN payloads and signs of
@@ -378,7 +421,10 @@ impl Weights {
             let order = key.sub(&entry.path).permutation(values.len());
             shuffled.extend(order.iter().map(|&i| values[i as usize]));
         }
-        Weights { layout: self.layout.clone(), data: shuffled }
+        Weights {
+            layout: self.layout.clone(),
+            data: shuffled,
+        }
     }
 
     pub(crate) fn same_space(&self, other: &Weights) {
@@ -401,7 +447,10 @@ const LANES: usize = 8;
 #[inline]
 pub(crate) fn reduce<const N: usize>(x: [&[f32]; N], term: impl Fn([f64; N]) -> f64) -> f64 {
     let n = x[0].len();
-    assert!(x.iter().all(|x| x.len() == n), "reductions need slices of one length");
+    assert!(
+        x.iter().all(|x| x.len() == n),
+        "reductions need slices of one length"
+    );
     let mut total = 0.0;
     for start in (0..n).step_by(BLOCK) {
         let block = x.map(|x| &x[start..(start + BLOCK).min(n)]);
@@ -428,7 +477,11 @@ fn rank(a: f32) -> u32 {
         return 0;
     }
     let bits = (a + 0.0).to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+    if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    }
 }
 
 fn unrank(rank: u32) -> f32 {
@@ -456,7 +509,9 @@ mod tests {
 
     fn random(layout: &Arc<Layout>, name: &str) -> Weights {
         let key = Key::new(11, name);
-        let data = (0..layout.len() as u64).map(|i| key.normal(i) as f32).collect();
+        let data = (0..layout.len() as u64)
+            .map(|i| key.normal(i) as f32)
+            .collect();
         Weights::from_vec(layout, data).unwrap()
     }
 
@@ -478,24 +533,57 @@ mod tests {
     #[test]
     fn fused_operations_match_f64_formulas() {
         let l = layout();
-        let (a, f, x, y) = (random(&l, "a"), random(&l, "f"), random(&l, "x"), random(&l, "y"));
+        let (a, f, x, y) = (
+            random(&l, "a"),
+            random(&l, "f"),
+            random(&l, "x"),
+            random(&l, "y"),
+        );
         let s = 0.37f32;
         type Op = fn(&mut Weights, f32, &Weights, &Weights, &Weights);
         type Formula = fn(f64, f64, f64, f64, f64) -> f64;
         let cases: [(&str, Op, Formula); 9] = [
             ("scale", |a, s, _, _, _| a.scale(s), |a, s, _, _, _| s * a),
-            ("axpy", |a, s, _, x, _| a.axpy(s, x), |a, s, _, x, _| a + s * x),
-            ("difference", |a, s, _, x, y| a.add_difference(s, x, y), |a, s, _, x, y| a + s * (x - y)),
-            ("product", |a, s, f, x, _| a.add_product(s, f, x), |a, s, f, x, _| a + s * f * x),
+            (
+                "axpy",
+                |a, s, _, x, _| a.axpy(s, x),
+                |a, s, _, x, _| a + s * x,
+            ),
+            (
+                "difference",
+                |a, s, _, x, y| a.add_difference(s, x, y),
+                |a, s, _, x, y| a + s * (x - y),
+            ),
+            (
+                "product",
+                |a, s, f, x, _| a.add_product(s, f, x),
+                |a, s, f, x, _| a + s * f * x,
+            ),
             (
                 "product of difference",
                 |a, s, f, x, y| a.add_product_of_difference(s, f, x, y),
                 |a, s, f, x, y| a + s * f * (x - y),
             ),
-            ("square", |a, s, _, x, _| a.add_square(s, x), |a, s, _, x, _| a + s * x * x),
-            ("abs", |a, s, _, x, _| a.add_abs(s, x), |a, s, _, x, _| a + s * x.abs()),
-            ("mul", |a, _, _, x, _| a.mul_assign(x), |a, _, _, x, _| a * x),
-            ("lerp", |a, s, _, x, _| a.lerp(s, x), |a, s, _, x, _| (1.0 - s) * a + s * x),
+            (
+                "square",
+                |a, s, _, x, _| a.add_square(s, x),
+                |a, s, _, x, _| a + s * x * x,
+            ),
+            (
+                "abs",
+                |a, s, _, x, _| a.add_abs(s, x),
+                |a, s, _, x, _| a + s * x.abs(),
+            ),
+            (
+                "mul",
+                |a, _, _, x, _| a.mul_assign(x),
+                |a, _, _, x, _| a * x,
+            ),
+            (
+                "lerp",
+                |a, s, _, x, _| a.lerp(s, x),
+                |a, s, _, x, _| (1.0 - s) * a + s * x,
+            ),
         ];
         for (name, op, formula) in cases {
             let mut got = a.clone();
@@ -503,8 +591,13 @@ mod tests {
             for i in 0..l.len() {
                 let at = |w: &Weights| f64::from(w.data[i]);
                 let want = formula(at(&a), f64::from(s), at(&f), at(&x), at(&y));
-                let size = 1.0 + at(&a).abs() + (at(&f).abs() + 1.0) * (at(&x).abs() + at(&y).abs() + at(&x).powi(2));
-                assert!((f64::from(got.data[i]) - want).abs() < 3e-7 * size, "{name} at {i}");
+                let size = 1.0
+                    + at(&a).abs()
+                    + (at(&f).abs() + 1.0) * (at(&x).abs() + at(&y).abs() + at(&x).powi(2));
+                assert!(
+                    (f64::from(got.data[i]) - want).abs() < 3e-7 * size,
+                    "{name} at {i}"
+                );
             }
         }
     }
@@ -515,24 +608,33 @@ mod tests {
         // Integers below 2^10: products and sums are exact in f64, in any order.
         let whole = |name: &str| {
             let key = Key::new(0, name);
-            let data = (0..l.len() as u64).map(|i| (key.draw(i) % 2001) as f32 - 1000.0).collect();
+            let data = (0..l.len() as u64)
+                .map(|i| (key.draw(i) % 2001) as f32 - 1000.0)
+                .collect();
             Weights::from_vec(&l, data).unwrap()
         };
         let (a, f, y) = (whole("a"), whole("f"), whole("y"));
         let exact = |term: &dyn Fn(i64, i64, i64) -> i64| -> f64 {
             let each = a.data.iter().zip(&f.data).zip(&y.data);
-            each.map(|((&a, &f), &y)| term(a as i64, f as i64, y as i64)).sum::<i64>() as f64
+            each.map(|((&a, &f), &y)| term(a as i64, f as i64, y as i64))
+                .sum::<i64>() as f64
         };
         assert_eq!(a.sum(), exact(&|a, _, _| a));
         assert_eq!(a.dot(&y), exact(&|a, _, y| a * y));
         assert_eq!(a.norm(), exact(&|a, _, _| a * a).sqrt());
         assert_eq!(a.squared_distance(&y), exact(&|a, _, y| (a - y) * (a - y)));
-        assert_eq!(a.weighted_squared_distance(&f, &y), exact(&|a, f, y| f * (a - y) * (a - y)));
+        assert_eq!(
+            a.weighted_squared_distance(&f, &y),
+            exact(&|a, f, y| f * (a - y) * (a - y))
+        );
         // The order itself is part of the contract: a hard-to-add vector, added by hand.
-        let hard: Vec<f32> = (0..10).map(|i| if i % 2 == 0 { 1e30 } else { 1.0 / (i as f32) }).collect();
+        let hard: Vec<f32> = (0..10)
+            .map(|i| if i % 2 == 0 { 1e30 } else { 1.0 / (i as f32) })
+            .collect();
         let h: Vec<f64> = hard.iter().map(|&v| f64::from(v)).collect();
         let lanes = [h[0] + h[8], h[1] + h[9], h[2], h[3], h[4], h[5], h[6], h[7]];
-        let want = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+        let want = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]))
+            + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
         assert_eq!(reduce([&hard], |[a]| a).to_bits(), want.to_bits());
     }
 
@@ -549,8 +651,20 @@ mod tests {
         assert_eq!(
             layers,
             [
-                Layer { name: "a", len: 3, sum: 11.0, abs_sum: 19.0, norm: 13.0 },
-                Layer { name: "solo", len: 1, sum: 7.0, abs_sum: 7.0, norm: 7.0 },
+                Layer {
+                    name: "a",
+                    len: 3,
+                    sum: 11.0,
+                    abs_sum: 19.0,
+                    norm: 13.0
+                },
+                Layer {
+                    name: "solo",
+                    len: 1,
+                    sum: 7.0,
+                    abs_sum: 7.0,
+                    norm: 7.0
+                },
             ]
         );
     }
@@ -560,7 +674,14 @@ mod tests {
         let l = Layout::new([("x".into(), vec![5])]).unwrap();
         let w = Weights::from_vec(&l, vec![3.0, -1.0, 10.0, 2.0, -0.0]).unwrap();
         // numpy.quantile([3, -1, 10, 2, 0], [0, .1, .25, .5, .9, 1])
-        for (q, want) in [(0.0, -1.0), (0.1, -0.6), (0.25, 0.0), (0.5, 2.0), (0.9, 7.2), (1.0, 10.0)] {
+        for (q, want) in [
+            (0.0, -1.0),
+            (0.1, -0.6),
+            (0.25, 0.0),
+            (0.5, 2.0),
+            (0.9, 7.2),
+            (1.0, 10.0),
+        ] {
             assert!((w.quantile(q) - want).abs() < 1e-6, "{q}");
         }
     }
@@ -575,13 +696,23 @@ mod tests {
         data[17] = -0.0;
         let w = Weights::from_vec(&l, data.clone()).unwrap();
         let mut order: Vec<usize> = (0..1001).collect();
-        let value = |i: usize| if data[i].is_nan() { -9.0 } else { data[i] + 0.0 };
+        let value = |i: usize| {
+            if data[i].is_nan() {
+                -9.0
+            } else {
+                data[i] + 0.0
+            }
+        };
         order.sort_by(|&i, &j| value(j).partial_cmp(&value(i)).unwrap());
         for k in [0, 1, 63, 64, 65, 500, 998, 999, 1000, 1001, 2000] {
             let mask = w.top_k(k);
             let mut want = vec![false; 1001];
             order.iter().take(k).for_each(|&i| want[i] = true);
-            assert_eq!((0..1001).map(|i| mask.contains(i)).collect::<Vec<_>>(), want, "k = {k}");
+            assert_eq!(
+                (0..1001).map(|i| mask.contains(i)).collect::<Vec<_>>(),
+                want,
+                "k = {k}"
+            );
         }
     }
 

@@ -5,8 +5,8 @@ use ebb_space::presets::{
 };
 use ebb_space::{
     Bregman, Carrier, CarrierGrads, Classes, Combinator, Divergence, Error, Estimator, Generator,
-    Inputs, Key, Normalisation, Objective, ObjectiveValue, Reduction, Reference, References,
-    RowId, Rows, Shift, Target, Term, View, Weighting,
+    Inputs, Key, Normalisation, Objective, ObjectiveValue, Reduction, Reference, References, RowId,
+    Rows, Shift, Target, Term, View, Weighting,
 };
 
 /// A batch: 3 new rows, 2 of `replay:a`, 2 of `replay:b`, one of them masked.
@@ -30,13 +30,20 @@ const WIDTH: usize = 3;
 /// Multiples of 2⁻⁸, so that finite differences perturb them exactly.
 fn random(name: &str, n: usize) -> Vec<f32> {
     let key = Key::new(1, name);
-    (0..n as u64).map(|i| (key.normal(i) * 256.0).round() as f32 / 256.0).collect()
+    (0..n as u64)
+        .map(|i| (key.normal(i) * 256.0).round() as f32 / 256.0)
+        .collect()
 }
 
 impl Batch {
     fn new() -> Batch {
         let rows = Rows {
-            ids: (0..N as u64).map(|example| RowId { example, position: 0 }).collect(),
+            ids: (0..N as u64)
+                .map(|example| RowId {
+                    example,
+                    position: 0,
+                })
+                .collect(),
             labels: vec![0, 1, 2, 1, 2, 3, 2],
             support: vec![0, 0, 0, 1, 1, 2, 2],
             supports: ["new", "replay:a", "replay:b"].map(String::from).to_vec(),
@@ -56,15 +63,26 @@ impl Batch {
             teacher: random("teacher", N * K),
             features: random("features", N * WIDTH),
             stored_features: random("stored features", N * WIDTH),
-            log_probs: random("log probs", N).iter().map(|v| -v.abs() - 0.1).collect(),
+            log_probs: random("log probs", N)
+                .iter()
+                .map(|v| -v.abs() - 0.1)
+                .collect(),
             shifts: random("shifts", N * K),
             row_weights: random("row weights", N),
             teacher_set: vec![1, 2, 1, 0, 1, 2, 0],
         }
     }
 
-    fn evaluate(&self, objective: &Objective, grads: &mut CarrierGrads) -> Result<ObjectiveValue, Error> {
-        let view = |data, cols| View { data, rows: N, cols };
+    fn evaluate(
+        &self,
+        objective: &Objective,
+        grads: &mut CarrierGrads,
+    ) -> Result<ObjectiveValue, Error> {
+        let view = |data, cols| View {
+            data,
+            rows: N,
+            cols,
+        };
         objective.evaluate(
             &Inputs {
                 rows: &self.rows,
@@ -87,7 +105,10 @@ impl Batch {
     }
 
     fn one(&self, term: Term) -> (f64, CarrierGrads) {
-        let objective = Objective { terms: vec![term], reduction: Reduction::SumOfMeans };
+        let objective = Objective {
+            terms: vec![term],
+            reduction: Reduction::SumOfMeans,
+        };
         let mut grads = CarrierGrads::default();
         let value = self.evaluate(&objective, &mut grads).unwrap();
         assert_eq!(value.total, value.terms[0]);
@@ -111,11 +132,17 @@ fn mean(rows: &[usize], of: impl Fn(usize) -> f64) -> f64 {
 }
 
 fn close(got: f64, want: f64, tolerance: f64, what: &str) {
-    assert!((got - want).abs() <= tolerance * want.abs().max(1.0), "{what}: {got} against {want}");
+    assert!(
+        (got - want).abs() <= tolerance * want.abs().max(1.0),
+        "{what}: {got} against {want}"
+    );
 }
 
 fn kl(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| if *a > 0.0 { a * (a / b).ln() } else { 0.0 }).sum()
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| if *a > 0.0 { a * (a / b).ln() } else { 0.0 })
+        .sum()
 }
 
 const REPLAY: [usize; 3] = [3, 4, 5];
@@ -127,53 +154,124 @@ fn presets_are_their_published_formulas() {
     let p = |i| softmax(row(&b.z, i), 1.0);
     let y = |i: usize| b.rows.labels[i] as usize;
     let square = |x: &[f32], y: &[f32]| -> f64 {
-        x.iter().zip(y).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum()
+        x.iter()
+            .zip(y)
+            .map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2))
+            .sum()
     };
     let distance = |i| square(row(&b.z, i), row(&b.stored, i));
     let value = |term: Term| b.one(term).0;
 
     let ce = |i: usize| -p(i)[y(i)].ln();
-    close(value(cross_entropy("all")), mean(&ALL, ce), 1e-7, "cross-entropy");
-    close(value(cross_entropy("replay")), mean(&REPLAY, ce), 1e-7, "experience replay");
-    close(value(cross_entropy("replay:a")), mean(&[3, 4], ce), 1e-7, "one draw");
+    close(
+        value(cross_entropy("all")),
+        mean(&ALL, ce),
+        1e-7,
+        "cross-entropy",
+    );
+    close(
+        value(cross_entropy("replay")),
+        mean(&REPLAY, ce),
+        1e-7,
+        "experience replay",
+    );
+    close(
+        value(cross_entropy("replay:a")),
+        mean(&[3, 4], ce),
+        1e-7,
+        "one draw",
+    );
 
     let half = |i| 0.5 * distance(i);
-    close(value(logits_l2("replay", Normalisation::HalfSum)), mean(&REPLAY, half), 1e-12, "DER, paper");
+    close(
+        value(logits_l2("replay", Normalisation::HalfSum)),
+        mean(&REPLAY, half),
+        1e-12,
+        "DER, paper",
+    );
     // The public code's mean_squared_error over the replayed batch × classes.
     let mse = mean(&REPLAY, |i| distance(i) / K as f64);
-    close(value(logits_l2("replay", Normalisation::ElementMean)), mse, 1e-12, "DER, code");
+    close(
+        value(logits_l2("replay", Normalisation::ElementMean)),
+        mse,
+        1e-12,
+        "DER, code",
+    );
 
-    let soft = |i| 4.0 * kl(&softmax(row(&b.teacher, i), 2.0), &softmax(row(&b.z, i), 2.0));
-    close(value(distillation("all", Reference::Teacher, 2.0)), mean(&ALL, soft), 1e-12, "distillation");
+    let soft = |i| {
+        4.0 * kl(
+            &softmax(row(&b.teacher, i), 2.0),
+            &softmax(row(&b.z, i), 2.0),
+        )
+    };
+    close(
+        value(distillation("all", Reference::Teacher, 2.0)),
+        mean(&ALL, soft),
+        1e-12,
+        "distillation",
+    );
     let old = |i: usize| {
-        4.0 * kl(&softmax(&row(&b.teacher, i)[..3], 2.0), &softmax(&row(&b.z, i)[..3], 2.0))
+        4.0 * kl(
+            &softmax(&row(&b.teacher, i)[..3], 2.0),
+            &softmax(&row(&b.z, i)[..3], 2.0),
+        )
     };
     let set = || Classes::Only(vec![true, true, true, false, false]);
-    close(value(lwf("new", set())), mean(&[0, 1, 2], old), 1e-12, "LwF");
-    close(value(lwf("new", Classes::Set(1))), mean(&[0, 1, 2], old), 1e-12, "LwF by set");
+    close(
+        value(lwf("new", set())),
+        mean(&[0, 1, 2], old),
+        1e-12,
+        "LwF",
+    );
+    close(
+        value(lwf("new", Classes::Set(1))),
+        mean(&[0, 1, 2], old),
+        1e-12,
+        "LwF by set",
+    );
 
     let norm = |i| {
         let q = softmax(row(&b.stored, i), 1.0);
-        p(i).iter().zip(&q).map(|(p, q)| (p - q).powi(2)).sum::<f64>().sqrt()
+        p(i).iter()
+            .zip(&q)
+            .map(|(p, q)| (p - q).powi(2))
+            .sum::<f64>()
+            .sqrt()
     };
     close(value(fdr("replay")), mean(&REPLAY, norm), 1e-12, "FDR");
 
     let entropy = |i| -p(i).iter().map(|p| p * p.ln()).sum::<f64>();
-    close(value(cpr("new")), (K as f64).ln() - mean(&[0, 1, 2], entropy), 1e-12, "CPR");
+    close(
+        value(cpr("new")),
+        (K as f64).ln() - mean(&[0, 1, 2], entropy),
+        1e-12,
+        "CPR",
+    );
 
     let features = |i: usize| {
         let at = i * WIDTH..(i + 1) * WIDTH;
         0.5 * square(&b.features[at.clone()], &b.stored_features[at])
     };
-    for reference in [Reference::StoredFeatures, Reference::Teacher, Reference::Prototype] {
+    for reference in [
+        Reference::StoredFeatures,
+        Reference::Teacher,
+        Reference::Prototype,
+    ] {
         let got = value(feature_l2("replay", reference, Normalisation::HalfSum));
         close(got, mean(&REPLAY, features), 1e-12, "features");
     }
 
     let smooth = |i: usize| {
-        -(0..K).map(|j| (0.9 * f64::from(j == y(i)) + 0.02) * p(i)[j].ln()).sum::<f64>()
+        -(0..K)
+            .map(|j| (0.9 * f64::from(j == y(i)) + 0.02) * p(i)[j].ln())
+            .sum::<f64>()
     };
-    close(value(smoothed_cross_entropy("all", 0.1)), mean(&ALL, smooth), 1e-12, "smoothing");
+    close(
+        value(smoothed_cross_entropy("all", 0.1)),
+        mean(&ALL, smooth),
+        1e-12,
+        "smoothing",
+    );
 }
 
 #[test]
@@ -187,16 +285,33 @@ fn ofa_strengthens_the_label_and_gamma_one_is_plain_distillation() {
     });
     close(plain, soft, 1e-12, "γ = 1");
     let (_, kd) = b.one(distillation("all", Reference::Teacher, 1.0));
-    assert!(grads.logits.iter().zip(&kd.logits).all(|(a, b)| (a - b).abs() < 1e-7));
+    assert!(
+        grads
+            .logits
+            .iter()
+            .zip(&kd.logits)
+            .all(|(a, b)| (a - b).abs() < 1e-7)
+    );
     // The card's numbers at γ = 1.5: q_y = 0.6 → 1.02, and q_j = 0.2 → 0.09 for the others.
     let q = [0.6f32, 0.2, 0.1, 0.06, 0.04];
     b.teacher[..K].copy_from_slice(&q.map(f32::ln));
     b.rows.mask = Some((0..N).map(|i| i == 0).collect());
     let (value, _) = b.one(ofa("new", 1.5));
     let lp: Vec<f64> = p(&b, 0).iter().map(|p| p.ln()).collect();
-    let t = [1.6f64.powf(1.5) - 1.0, 0.2f64.powf(1.5), 0.1f64.powf(1.5), 0.06f64.powf(1.5), 0.04f64.powf(1.5)];
+    let t = [
+        1.6f64.powf(1.5) - 1.0,
+        0.2f64.powf(1.5),
+        0.1f64.powf(1.5),
+        0.06f64.powf(1.5),
+        0.04f64.powf(1.5),
+    ];
     assert!((t[0] - 1.02).abs() < 5e-3 && (t[1] - 0.09).abs() < 1e-3);
-    close(value, -t.iter().zip(&lp).map(|(t, l)| t * l).sum::<f64>(), 1e-7, "γ = 1.5");
+    close(
+        value,
+        -t.iter().zip(&lp).map(|(t, l)| t * l).sum::<f64>(),
+        1e-7,
+        "γ = 1.5",
+    );
 }
 
 /// Fourth-order central differences of the evaluated total by every logit and feature.
@@ -244,23 +359,42 @@ fn gradients_are_the_finite_differences_of_the_value() {
     b.rows.weight = Some(vec![1.0, 0.5, 2.0, 0.0, 1.5, 1.0, 3.0]);
     let f = |g, reference| Term::new("f", "all", Carrier::Probs, Divergence::F(g), reference);
     let bregman = |carrier, kind, reference| {
-        Term::new("bregman", "replay", carrier, Divergence::Bregman(kind), reference)
+        Term::new(
+            "bregman",
+            "replay",
+            carrier,
+            Divergence::Bregman(kind),
+            reference,
+        )
     };
     let half = Bregman::Squared(Normalisation::HalfSum);
     let each = Bregman::Squared(Normalisation::ElementMean);
     let mut terms: Vec<Term> = Vec::new();
     for g in generators() {
-        terms.push(f(g, Reference::StoredLogits).with(Combinator::Temper { t: 1.5, squared: true }));
+        terms.push(f(g, Reference::StoredLogits).with(Combinator::Temper {
+            t: 1.5,
+            squared: true,
+        }));
         terms.push(f(g, Reference::Uniform).with(Combinator::Mask(Classes::Teacher)));
         let smooth = Combinator::Target(Target::Smooth(0.2));
-        terms.push(f(g, Reference::Label).with(Combinator::Mask(Classes::Row)).with(smooth));
+        terms.push(
+            f(g, Reference::Label)
+                .with(Combinator::Mask(Classes::Row))
+                .with(smooth),
+        );
         for reference in [Reference::StoredLogProbs, Reference::Teacher] {
-            terms.push(Term { estimator: Estimator::ReferenceSampled, ..f(g, reference) });
+            terms.push(Term {
+                estimator: Estimator::ReferenceSampled,
+                ..f(g, reference)
+            });
         }
         if g.second().is_some() {
             terms.push(Term {
                 estimator: Estimator::LocalQuadratic,
-                ..f(g, Reference::Teacher).with(Combinator::Temper { t: 2.0, squared: false })
+                ..f(g, Reference::Teacher).with(Combinator::Temper {
+                    t: 2.0,
+                    squared: false,
+                })
             });
         }
     }
@@ -268,16 +402,28 @@ fn gradients_are_the_finite_differences_of_the_value() {
     let per_class = Combinator::Shift(Shift::PerClass(vec![0.5, -1.0, 0.25, 0.0, 2.0]));
     terms.extend([
         shifted.clone(),
-        shifted.clone().with(Combinator::Temper { t: 0.5, squared: true }).with(per_class),
+        shifted
+            .clone()
+            .with(Combinator::Temper {
+                t: 0.5,
+                squared: true,
+            })
+            .with(per_class),
         shifted.clone().with(Combinator::Gate(0.4)),
-        shifted.clone().with(Combinator::Scale(3.0)).with(Combinator::Gate(2.0)).weighted(-0.7),
+        shifted
+            .clone()
+            .with(Combinator::Scale(3.0))
+            .with(Combinator::Gate(2.0))
+            .weighted(-0.7),
         shifted.with(Combinator::Weight(Weighting::PerRow)),
         smoothed_cross_entropy("new", 0.1),
         ofa("all", 1.4),
         logits_l2("replay:a", Normalisation::HalfSum).with(Combinator::Root),
         logits_l2("replay", Normalisation::ElementMean)
             .with(Combinator::Mask(Classes::Row))
-            .with(Combinator::Mask(Classes::Only(vec![true, true, true, true, false]))),
+            .with(Combinator::Mask(Classes::Only(vec![
+                true, true, true, true, false,
+            ]))),
         bregman(Carrier::Logits, Bregman::LogSumExp, Reference::Teacher)
             .with(Combinator::Mask(Classes::Row)),
         bregman(Carrier::Probs, half, Reference::Label),
@@ -286,10 +432,14 @@ fn gradients_are_the_finite_differences_of_the_value() {
         cpr("new"),
         lwf("all", Classes::Teacher),
         feature_l2("all", Reference::Prototype, Normalisation::ElementMean),
-        feature_l2("replay", Reference::Teacher, Normalisation::HalfSum).with(Combinator::Gate(0.3)),
+        feature_l2("replay", Reference::Teacher, Normalisation::HalfSum)
+            .with(Combinator::Gate(0.3)),
     ]);
     for term in terms {
-        let objective = Objective { terms: vec![term], reduction: Reduction::MeanOverRows };
+        let objective = Objective {
+            terms: vec![term],
+            reduction: Reduction::MeanOverRows,
+        };
         let mut grads = CarrierGrads::default();
         b.evaluate(&objective, &mut grads).unwrap();
         let (by_z, by_features) = differences(&mut b, &objective);
@@ -299,8 +449,19 @@ fn gradients_are_the_finite_differences_of_the_value() {
         }
         assert_eq!(grads.features.is_some(), objective.uses_features());
         let silent = vec![0.0; N * WIDTH];
-        for (got, want) in grads.features.as_ref().unwrap_or(&silent).iter().zip(&by_features) {
-            close(f64::from(*got), *want, 2e-6, &format!("{term:?} by features"));
+        for (got, want) in grads
+            .features
+            .as_ref()
+            .unwrap_or(&silent)
+            .iter()
+            .zip(&by_features)
+        {
+            close(
+                f64::from(*got),
+                *want,
+                2e-6,
+                &format!("{term:?} by features"),
+            );
         }
         // The masked row, row 6, has no part in anything.
         assert!(grads.logits[6 * K..].iter().all(|g| *g == 0.0), "{term:?}");
@@ -311,14 +472,26 @@ fn gradients_are_the_finite_differences_of_the_value() {
 fn the_fast_cross_entropy_is_forward_kl_against_one_hot_in_f64() {
     let (n, k) = (64, 37);
     let key = Key::new(2, "fast");
-    let z: Vec<f32> = (0..n * k).map(|i| 4.0 * key.normal(i as u64) as f32).collect();
+    let z: Vec<f32> = (0..n * k)
+        .map(|i| 4.0 * key.normal(i as u64) as f32)
+        .collect();
     let sets: Vec<Vec<bool>> = (0..4)
-        .map(|s| (0..k).map(|c| s == 0 || key.draw((1000 + s * 100 + c) as u64) % 3 > 0).collect())
+        .map(|s| {
+            (0..k)
+                .map(|c| s == 0 || !key.draw((1000 + s * 100 + c) as u64).is_multiple_of(3))
+                .collect()
+        })
         .collect();
     let set_of: Vec<u16> = (0..n).map(|i| (i % 4) as u16).collect();
     let label = |i: usize| (0..k).cycle().skip(i).find(|&c| sets[i % 4][c]).unwrap() as u32;
     let rows = Rows {
-        ids: vec![RowId { example: 0, position: 0 }; n],
+        ids: vec![
+            RowId {
+                example: 0,
+                position: 0
+            };
+            n
+        ],
         labels: (0..n).map(label).collect(),
         support: vec![0; n],
         supports: vec!["new".into()],
@@ -337,27 +510,48 @@ fn the_fast_cross_entropy_is_forward_kl_against_one_hot_in_f64() {
             features: None,
             references: References::default(),
         };
-        let objective = Objective { terms: vec![term], reduction: Reduction::SumOfMeans };
+        let objective = Objective {
+            terms: vec![term],
+            reduction: Reduction::SumOfMeans,
+        };
         let mut grads = CarrierGrads::default();
         let value = objective.evaluate(&inputs, &mut grads).unwrap();
         let mut total = 0.0;
         for i in 0..n {
             let classes: Vec<usize> = (0..k).filter(|&c| !masked || sets[i % 4][c]).collect();
-            let lse = classes.iter().map(|&c| f64::from(z[i * k + c]).exp()).sum::<f64>().ln();
-            let ln_p: Vec<f64> = classes.iter().map(|&c| f64::from(z[i * k + c]) - lse).collect();
-            let at = classes.iter().position(|&c| c == rows.labels[i] as usize).unwrap();
-            let ln_q: Vec<f64> =
-                (0..classes.len()).map(|c| if c == at { 0.0 } else { f64::NEG_INFINITY }).collect();
+            let lse = classes
+                .iter()
+                .map(|&c| f64::from(z[i * k + c]).exp())
+                .sum::<f64>()
+                .ln();
+            let ln_p: Vec<f64> = classes
+                .iter()
+                .map(|&c| f64::from(z[i * k + c]) - lse)
+                .collect();
+            let at = classes
+                .iter()
+                .position(|&c| c == rows.labels[i] as usize)
+                .unwrap();
+            let ln_q: Vec<f64> = (0..classes.len())
+                .map(|c| if c == at { 0.0 } else { f64::NEG_INFINITY })
+                .collect();
             let mut gradient = vec![0.0; classes.len()];
             let loss = Generator::ForwardKl.exact(&ln_p, &ln_q, &mut gradient);
-            assert!((loss + ln_p[at]).abs() < 1e-12, "FKL against one-hot is the cross-entropy");
+            assert!(
+                (loss + ln_p[at]).abs() < 1e-12,
+                "FKL against one-hot is the cross-entropy"
+            );
             close(f64::from(value.row_loss[i]), loss, 3e-7, "row loss");
             total += loss / n as f64;
             for c in 0..k {
                 let got = grads.logits[i * k + c];
                 match classes.iter().position(|&class| class == c) {
                     Some(at) => close(f64::from(got) * n as f64, gradient[at], 3e-7, "gradient"),
-                    None => assert_eq!(got.to_bits(), 0, "outside the set the gradient is exactly 0"),
+                    None => assert_eq!(
+                        got.to_bits(),
+                        0,
+                        "outside the set the gradient is exactly 0"
+                    ),
                 }
             }
         }
@@ -366,9 +560,42 @@ fn the_fast_cross_entropy_is_forward_kl_against_one_hot_in_f64() {
 }
 
 #[test]
+fn the_fast_path_and_the_general_one_agree_under_every_wrapper() {
+    let mut b = Batch::new();
+    b.rows.class_set = Some(vec![1, 2, 1, 0, 1, 2, 0]);
+    b.rows.weight = Some(vec![1.0, 0.5, 2.0, 0.0, 1.5, 1.0, 3.0]);
+    for wrapper in [
+        Combinator::Scale(1.0),
+        Combinator::Scale(-2.5),
+        Combinator::Gate(0.7),
+        Combinator::Root,
+        Combinator::Weight(Weighting::PerRow),
+        Combinator::Weight(Weighting::OfValue(|v| v * v)),
+        Combinator::Mask(Classes::Only(vec![true, true, true, true, false])),
+    ] {
+        let fast = cross_entropy("all").with(wrapper).weighted(0.3);
+        // A shift by nothing leaves the fast path.
+        let general = fast
+            .clone()
+            .with(Combinator::Shift(Shift::PerClass(vec![0.0; K])));
+        let ((a, ga), (c, gc)) = (b.one(fast), b.one(general));
+        close(a, c, 1e-6, "value");
+        for (a, c) in ga.logits.iter().zip(&gc.logits) {
+            close(f64::from(*a), f64::from(*c), 1e-6, "gradient");
+        }
+    }
+}
+
+#[test]
 fn kl_is_one_thing_as_f_and_as_bregman() {
     let b = Batch::new();
-    let f = Term::new("", "all", Carrier::Probs, Divergence::F(Generator::ForwardKl), Reference::Teacher);
+    let f = Term::new(
+        "",
+        "all",
+        Carrier::Probs,
+        Divergence::F(Generator::ForwardKl),
+        Reference::Teacher,
+    );
     let lse = Divergence::Bregman(Bregman::LogSumExp);
     let bregman = Term::new("", "all", Carrier::Logits, lse, Reference::Teacher);
     let ((a, ga), (c, gc)) = (b.one(f), b.one(bregman));
@@ -392,37 +619,65 @@ fn reductions_are_as_defined_and_empty_supports_are_zero() {
         terms: vec![
             cross_entropy("new"),
             cross_entropy("replay:b").weighted(0.5),
-            Term { name: "idle".into(), ..fdr("replay:c") },
+            Term {
+                name: "idle".into(),
+                ..fdr("replay:c")
+            },
         ],
         reduction,
     };
     let y = |i: usize| b.rows.labels[i] as usize;
-    let ce: Vec<f64> = (0..N).map(|i| -softmax(row(&b.z, i), 1.0)[y(i)].ln()).collect();
+    let ce: Vec<f64> = (0..N)
+        .map(|i| -softmax(row(&b.z, i), 1.0)[y(i)].ln())
+        .collect();
     let mut grads = CarrierGrads::default();
     // Rows 3, 4 are on no term and row 6 is masked: N = 4.
-    let pooled = b.evaluate(&objective(Reduction::MeanOverRows), &mut grads).unwrap();
-    close(pooled.terms[0], (ce[0] + ce[1] + ce[2]) / 4.0, 1e-7, "new, pooled");
+    let pooled = b
+        .evaluate(&objective(Reduction::MeanOverRows), &mut grads)
+        .unwrap();
+    close(
+        pooled.terms[0],
+        (ce[0] + ce[1] + ce[2]) / 4.0,
+        1e-7,
+        "new, pooled",
+    );
     close(pooled.terms[1], 0.5 * ce[5] / 4.0, 1e-7, "replay, pooled");
     assert_eq!(pooled.terms[2].to_bits(), 0.0f64.to_bits());
-    let means = b.evaluate(&objective(Reduction::SumOfMeans), &mut grads).unwrap();
-    close(means.terms[0], (ce[0] + ce[1] + ce[2]) / 3.0, 1e-7, "new, by term");
+    let means = b
+        .evaluate(&objective(Reduction::SumOfMeans), &mut grads)
+        .unwrap();
+    close(
+        means.terms[0],
+        (ce[0] + ce[1] + ce[2]) / 3.0,
+        1e-7,
+        "new, by term",
+    );
     close(means.terms[1], 0.5 * ce[5], 1e-7, "replay, by term");
     assert_eq!(means.total, means.terms.iter().sum::<f64>());
     // Row losses are the raw values, whatever the weight; rows without a label term have none.
-    for i in 0..N {
+    for (i, (got, want)) in means.row_loss.iter().zip(&ce).enumerate() {
         match i {
-            0..=2 | 5 => close(f64::from(means.row_loss[i]), ce[i], 1e-6, "row loss"),
-            _ => assert!(means.row_loss[i].is_nan()),
+            0..=2 | 5 => close(f64::from(*got), *want, 1e-6, "row loss"),
+            _ => assert!(got.is_nan()),
         }
     }
     // Row weights multiply and do not enter the count.
     b.rows.weight = Some(vec![2.0, 0.0, 1.0, 9.0, 9.0, 4.0, 9.0]);
-    let weighted = b.evaluate(&objective(Reduction::SumOfMeans), &mut grads).unwrap();
-    close(weighted.terms[0], (2.0 * ce[0] + ce[2]) / 3.0, 1e-7, "weighted");
+    let weighted = b
+        .evaluate(&objective(Reduction::SumOfMeans), &mut grads)
+        .unwrap();
+    close(
+        weighted.terms[0],
+        (2.0 * ce[0] + ce[2]) / 3.0,
+        1e-7,
+        "weighted",
+    );
     close(weighted.terms[1], 2.0 * ce[5], 1e-7, "weighted");
     // Nothing to do at all.
     b.rows.mask = Some(vec![false; N]);
-    let nothing = b.evaluate(&objective(Reduction::MeanOverRows), &mut grads).unwrap();
+    let nothing = b
+        .evaluate(&objective(Reduction::MeanOverRows), &mut grads)
+        .unwrap();
     assert_eq!((nothing.total, nothing.terms), (0.0, vec![0.0; 3]));
     assert!(grads.logits.iter().all(|g| g.to_bits() == 0));
 }
@@ -430,9 +685,14 @@ fn reductions_are_as_defined_and_empty_supports_are_zero() {
 #[test]
 fn cross_entropy_on_new_and_replay_pools_into_one_mean() {
     let b = Batch::new();
-    let of = |terms| Objective { terms, reduction: Reduction::MeanOverRows };
+    let of = |terms| Objective {
+        terms,
+        reduction: Reduction::MeanOverRows,
+    };
     let (mut joint, mut parts) = (CarrierGrads::default(), CarrierGrads::default());
-    let one = b.evaluate(&of(vec![cross_entropy("all")]), &mut joint).unwrap();
+    let one = b
+        .evaluate(&of(vec![cross_entropy("all")]), &mut joint)
+        .unwrap();
     let two = of(vec![cross_entropy("new"), cross_entropy("replay")]);
     let two = b.evaluate(&two, &mut parts).unwrap();
     close(two.total, one.total, 1e-15, "pooled");
@@ -443,14 +703,25 @@ fn cross_entropy_on_new_and_replay_pools_into_one_mean() {
 fn closed_gates_have_no_gradient_and_open_ones_the_whole() {
     let b = Batch::new();
     let (_, open) = b.one(cross_entropy("all"));
-    let losses: Vec<f64> =
-        ALL.iter().map(|&i| -softmax(row(&b.z, i), 1.0)[b.rows.labels[i] as usize].ln()).collect();
+    let losses: Vec<f64> = ALL
+        .iter()
+        .map(|&i| -softmax(row(&b.z, i), 1.0)[b.rows.labels[i] as usize].ln())
+        .collect();
     let tau = 1.0;
     assert!(losses.iter().any(|l| *l < tau) && losses.iter().any(|l| *l > tau));
     let (value, gated) = b.one(cross_entropy("all").with(Combinator::Gate(tau)));
-    close(value, mean(&ALL, |i| (losses[i] - tau).max(0.0)), 1e-7, "gate");
+    close(
+        value,
+        mean(&ALL, |i| (losses[i] - tau).max(0.0)),
+        1e-7,
+        "gate",
+    );
     for (i, loss) in losses.iter().enumerate() {
-        let want = if *loss > tau { row(&open.logits, i).to_vec() } else { vec![0.0; K] };
+        let want = if *loss > tau {
+            row(&open.logits, i).to_vec()
+        } else {
+            vec![0.0; K]
+        };
         assert_eq!(row(&gated.logits, i), want);
     }
 }
@@ -482,7 +753,10 @@ fn detached_weights_multiply_the_gradient_and_pass_none_themselves() {
 
 #[test]
 fn what_cannot_be_evaluated_says_why() {
-    let objective = |term| Objective { terms: vec![term], reduction: Reduction::SumOfMeans };
+    let objective = |term| Objective {
+        terms: vec![term],
+        reduction: Reduction::SumOfMeans,
+    };
     let mut grads = CarrierGrads::default();
     let fail = |b: &Batch, term: Term, grads: &mut CarrierGrads| -> Error {
         b.evaluate(&objective(term), grads).unwrap_err()
@@ -491,13 +765,21 @@ fn what_cannot_be_evaluated_says_why() {
     b.rows.labels[4] = 9;
     assert!(matches!(
         fail(&b, cross_entropy("all"), &mut grads),
-        Error::LabelOutsideClassSet { row: 4, label: 9, .. }
+        Error::LabelOutsideClassSet {
+            row: 4,
+            label: 9,
+            ..
+        }
     ));
     let mut b = Batch::new();
     b.rows.class_set = Some(vec![1; N]);
     assert!(matches!(
         fail(&b, cross_entropy("all"), &mut grads),
-        Error::LabelOutsideClassSet { row: 5, label: 3, .. }
+        Error::LabelOutsideClassSet {
+            row: 5,
+            label: 3,
+            ..
+        }
     ));
     for bad in [f32::NAN, f32::INFINITY] {
         let mut b = Batch::new();
@@ -510,25 +792,45 @@ fn what_cannot_be_evaluated_says_why() {
             logits_l2("replay", Normalisation::HalfSum),
         ] {
             let name = term.name.clone();
-            assert_eq!(fail(&b, term, &mut grads), Error::NotFinite { term: name, row: 3 });
+            assert_eq!(
+                fail(&b, term, &mut grads),
+                Error::NotFinite { term: name, row: 3 }
+            );
         }
         // Rows outside the support are not read.
-        assert!(b.evaluate(&objective(cross_entropy("new")), &mut grads).is_ok());
+        assert!(
+            b.evaluate(&objective(cross_entropy("new")), &mut grads)
+                .is_ok()
+        );
     }
     let b = Batch::new();
     let no_class = cross_entropy("new")
         .with(Combinator::Mask(Classes::Set(1)))
-        .with(Combinator::Mask(Classes::Only(vec![false, false, false, true, true])));
-    assert!(matches!(fail(&b, no_class, &mut grads), Error::NoClassLeft { row: 0, .. }));
+        .with(Combinator::Mask(Classes::Only(vec![
+            false, false, false, true, true,
+        ])));
+    assert!(matches!(
+        fail(&b, no_class, &mut grads),
+        Error::NoClassLeft { row: 0, .. }
+    ));
     let short = cross_entropy("new").with(Combinator::Mask(Classes::Only(vec![true; 2])));
     assert!(matches!(fail(&b, short, &mut grads), Error::Length { .. }));
     let far = cross_entropy("new").with(Combinator::Mask(Classes::Set(7)));
     assert!(matches!(fail(&b, far, &mut grads), Error::BadIndex { .. }));
-    let on_policy = Term { estimator: Estimator::OnPolicy, ..distillation("new", Reference::Teacher, 1.0) };
-    assert!(matches!(fail(&b, on_policy, &mut grads), Error::EstimatorUnavailable { .. }));
+    let on_policy = Term {
+        estimator: Estimator::OnPolicy,
+        ..distillation("new", Reference::Teacher, 1.0)
+    };
+    assert!(matches!(
+        fail(&b, on_policy, &mut grads),
+        Error::EstimatorUnavailable { .. }
+    ));
     let mut empty = Batch::new();
     empty.rows.class_sets[0] = vec![false; K];
-    assert!(matches!(fail(&empty, cross_entropy("new"), &mut grads), Error::EmptyClassSet(0)));
+    assert!(matches!(
+        fail(&empty, cross_entropy("new"), &mut grads),
+        Error::EmptyClassSet(0)
+    ));
 
     // A reference that was not given is an error where it is needed, and no matter where it is not.
     let inputs = Inputs {
@@ -537,10 +839,18 @@ fn what_cannot_be_evaluated_says_why() {
         features: None,
         references: References::default(),
     };
-    let missing = objective(logits_l2("replay", Normalisation::HalfSum)).evaluate(&inputs, &mut grads);
+    let missing =
+        objective(logits_l2("replay", Normalisation::HalfSum)).evaluate(&inputs, &mut grads);
     assert!(matches!(missing, Err(Error::MissingInput { .. })));
-    let missing = objective(feature_l2("new", Reference::Teacher, Normalisation::HalfSum));
-    assert!(matches!(missing.evaluate(&inputs, &mut grads), Err(Error::MissingInput { .. })));
+    let missing = objective(feature_l2(
+        "new",
+        Reference::Teacher,
+        Normalisation::HalfSum,
+    ));
+    assert!(matches!(
+        missing.evaluate(&inputs, &mut grads),
+        Err(Error::MissingInput { .. })
+    ));
     let idle = objective(logits_l2("replay:c", Normalisation::HalfSum));
     assert_eq!(idle.evaluate(&inputs, &mut grads).unwrap().total, 0.0);
 }

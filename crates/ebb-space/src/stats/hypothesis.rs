@@ -57,7 +57,9 @@ pub fn paired_sign_flip(differences: &[f64], alternative: Alternative) -> Result
             left.iter().map(|l| count(l) as u64).sum()
         };
         let at_most = |bound: f64| -> u64 {
-            left.iter().map(|l| right.partition_point(|r| l + r <= bound) as u64).sum()
+            left.iter()
+                .map(|l| right.partition_point(|r| l + r <= bound) as u64)
+                .sum()
         };
         let all = left.len() as u64 * right.len() as u64;
         let hits = match alternative {
@@ -102,7 +104,11 @@ pub fn min_reachable_p(n: usize, alternative: Alternative) -> f64 {
     if n > EXACT_PAIRS {
         return 1.0 / (1 + DRAWN_PATTERNS) as f64;
     }
-    let extreme = if alternative == Alternative::TwoSided { 2.0 } else { 1.0 };
+    let extreme = if alternative == Alternative::TwoSided {
+        2.0
+    } else {
+        1.0
+    };
     (extreme / (1u64 << n) as f64).min(1.0)
 }
 
@@ -113,7 +119,12 @@ pub fn min_reachable_p(n: usize, alternative: Alternative) -> f64 {
 pub fn paired_t(differences: &[f64], alternative: Alternative) -> Result<Test> {
     check(differences, 2)?;
     let n = differences.len() as f64;
-    t_test(mean(differences), variance(differences) / n, n - 1.0, alternative)
+    t_test(
+        mean(differences),
+        variance(differences) / n,
+        n - 1.0,
+        alternative,
+    )
 }
 
 /// Welch's t test of `E a = E b` for independent samples of unequal variances.
@@ -139,7 +150,11 @@ fn t_test(difference: f64, variance: f64, df: f64, alternative: Alternative) -> 
         Alternative::Less => t_cdf(t, df),
         Alternative::TwoSided => 2.0 * t_cdf(-t.abs(), df),
     };
-    Ok(Test { statistic: t, df: Some(df), p })
+    Ok(Test {
+        statistic: t,
+        df: Some(df),
+        p,
+    })
 }
 
 /// Holm's step-down adjustment of several p values, in the order given: rejecting those at or
@@ -168,13 +183,17 @@ mod tests {
     use super::*;
 
     /// Darwin's plants, in eighths of an inch; Fisher, The Design of Experiments, section 21.
-    const DARWIN: [f64; 15] =
-        [49., -67., 8., 16., 6., 23., 28., 41., 14., 29., 56., 24., 75., 60., -48.];
+    const DARWIN: [f64; 15] = [
+        49., -67., 8., 16., 6., 23., 28., 41., 14., 29., 56., 24., 75., 60., -48.,
+    ];
 
     #[test]
     fn fishers_own_example() {
         assert_eq!(paired_sign_flip(&DARWIN, Greater).unwrap(), 863.0 / 32768.0);
-        assert_eq!(paired_sign_flip(&DARWIN, TwoSided).unwrap(), 1726.0 / 32768.0);
+        assert_eq!(
+            paired_sign_flip(&DARWIN, TwoSided).unwrap(),
+            1726.0 / 32768.0
+        );
         let negated = DARWIN.map(|d| -d);
         assert_eq!(paired_sign_flip(&negated, Less).unwrap(), 863.0 / 32768.0);
     }
@@ -195,7 +214,11 @@ mod tests {
                 }
             });
             let want = hits.count() as f64 / 128.0;
-            assert_eq!(paired_sign_flip(&d, alternative).unwrap(), want, "{alternative:?}");
+            assert_eq!(
+                paired_sign_flip(&d, alternative).unwrap(),
+                want,
+                "{alternative:?}"
+            );
         }
         assert_eq!(paired_sign_flip(&[0.0, 0.0], TwoSided).unwrap(), 1.0);
         assert_eq!(paired_sign_flip(&[1.0, -1.0], TwoSided).unwrap(), 1.0);
@@ -243,7 +266,10 @@ mod tests {
     fn holm_by_hand() {
         let got = holm(&[0.01, 0.04, 0.03, 0.005, 0.9]).unwrap();
         let want = [0.04, 0.09, 0.09, 0.025, 0.9];
-        assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-15), "{got:?}");
+        assert!(
+            got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-15),
+            "{got:?}"
+        );
         assert!(holm(&[1.5]).is_err() && holm(&[f64::NAN]).is_err());
         assert!(holm(&[]).unwrap().is_empty());
     }

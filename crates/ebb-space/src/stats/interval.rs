@@ -25,7 +25,11 @@ pub fn mean_ci_t(sample: &[f64], level: f64) -> Result<Interval> {
     let n = sample.len() as f64;
     let half = t_quantile(0.5 + level / 2.0, n - 1.0) * (variance(sample) / n).sqrt();
     let value = mean(sample);
-    Ok(Interval { value, low: value - half, high: value + half })
+    Ok(Interval {
+        value,
+        low: value - half,
+        high: value + half,
+    })
 }
 
 /// Wilson's score interval of a proportion `k/n`: never leaves [0, 1], and is honest at 0 and 1.
@@ -43,7 +47,11 @@ pub fn proportion_ci_wilson(k: usize, n: usize, level: f64) -> Result<Interval> 
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     // At the ends the formula is exact only up to rounding; the interval must hold the estimate.
-    Ok(Interval { value: p, low: (centre - half).clamp(0.0, p), high: (centre + half).clamp(p, 1.0) })
+    Ok(Interval {
+        value: p,
+        low: (centre - half).clamp(0.0, p),
+        high: (centre + half).clamp(p, 1.0),
+    })
 }
 
 /// Percentile bootstrap interval of any statistic (Efron 1979): `resamples` draws with
@@ -62,7 +70,10 @@ pub fn bootstrap_ci(
     check(sample, 2)?;
     check_level(level)?;
     if resamples == 0 {
-        return Err(Error::SampleTooSmall { needed: 1, found: 0 });
+        return Err(Error::SampleTooSmall {
+            needed: 1,
+            found: 0,
+        });
     }
     let mut stream = key.stream();
     let mut drawn = vec![0.0; sample.len()];
@@ -95,7 +106,10 @@ mod tests {
             (1, 29, 0.0061, 0.1718),
         ] {
             let got = proportion_ci_wilson(k, n, 0.95).unwrap();
-            assert!((got.low - low).abs() < 5.1e-5 && (got.high - high).abs() < 5.1e-5, "{got:?}");
+            assert!(
+                (got.low - low).abs() < 5.1e-5 && (got.high - high).abs() < 5.1e-5,
+                "{got:?}"
+            );
         }
         assert_eq!(proportion_ci_wilson(20, 20, 0.95).unwrap().high, 1.0);
         assert!(proportion_ci_wilson(0, 0, 0.95).is_err());
@@ -109,7 +123,13 @@ mod tests {
         let got = mean_ci_t(&d, 0.95).unwrap();
         assert!((got.value - 1.58).abs() < 1e-12);
         assert!((got.low - 0.700_114_2).abs() < 1e-7 && (got.high - 2.459_885_8).abs() < 1e-7);
-        assert_eq!(mean_ci_t(&[1.0], 0.95), Err(Error::SampleTooSmall { needed: 2, found: 1 }));
+        assert_eq!(
+            mean_ci_t(&[1.0], 0.95),
+            Err(Error::SampleTooSmall {
+                needed: 2,
+                found: 1
+            })
+        );
         assert!(mean_ci_t(&[1.0, f64::NAN], 0.95).is_err());
         assert!(mean_ci_t(&[1.0, 2.0], 1.0).is_err());
     }
@@ -123,6 +143,9 @@ mod tests {
         for (got, z) in [(got.low, -1.6449), (got.high, 1.6449)] {
             assert!(((got - mean(&sample)) / se - z).abs() < 0.12, "{got}");
         }
-        assert_eq!(got, bootstrap_ci(&sample, 0.9, 4000, key.sub("draws"), mean).unwrap());
+        assert_eq!(
+            got,
+            bootstrap_ci(&sample, 0.9, 4000, key.sub("draws"), mean).unwrap()
+        );
     }
 }

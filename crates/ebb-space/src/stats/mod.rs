@@ -19,16 +19,26 @@ use crate::{Error, Result};
 /// The sample has at least `least` values, all finite.
 fn check(sample: &[f64], least: usize) -> Result<()> {
     if sample.len() < least {
-        return Err(Error::SampleTooSmall { needed: least, found: sample.len() });
+        return Err(Error::SampleTooSmall {
+            needed: least,
+            found: sample.len(),
+        });
     }
     match sample.iter().position(|x| !x.is_finite()) {
-        Some(index) => Err(Error::SampleNotFinite { index, value: sample[index] }),
+        Some(index) => Err(Error::SampleNotFinite {
+            index,
+            value: sample[index],
+        }),
         None => Ok(()),
     }
 }
 
 fn check_level(level: f64) -> Result<()> {
-    if level > 0.0 && level < 1.0 { Ok(()) } else { Err(Error::BadLevel(level)) }
+    if level > 0.0 && level < 1.0 {
+        Ok(())
+    } else {
+        Err(Error::BadLevel(level))
+    }
 }
 
 fn mean(sample: &[f64]) -> f64 {

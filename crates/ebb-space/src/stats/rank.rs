@@ -50,7 +50,11 @@ pub fn spearman(x: &[f64], y: &[f64], alternative: Alternative) -> Result<Test> 
     check(x, 3)?;
     check(y, 3)?;
     if x.len() != y.len() {
-        return Err(Error::Length { what: "the second sample", expected: x.len(), found: y.len() });
+        return Err(Error::Length {
+            what: "the second sample",
+            expected: x.len(),
+            found: y.len(),
+        });
     }
     let centred = |sample: &[f64]| -> Vec<f64> {
         let middle = (sample.len() + 1) as f64 / 2.0;
@@ -87,7 +91,11 @@ pub fn spearman(x: &[f64], y: &[f64], alternative: Alternative) -> Result<Test> 
         }
         (1 + hits) as f64 / (1 + DRAWN_PERMUTATIONS) as f64
     };
-    Ok(Test { statistic: observed / size, df: None, p })
+    Ok(Test {
+        statistic: observed / size,
+        df: None,
+        p,
+    })
 }
 
 /// Heap's algorithm, without recursion.
@@ -117,7 +125,11 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Result<f64> {
     check(scores, 2)?;
     if scores.len() != positive.len() {
         let (expected, found) = (scores.len(), positive.len());
-        return Err(Error::Length { what: "the list of positives", expected, found });
+        return Err(Error::Length {
+            what: "the list of positives",
+            expected,
+            found,
+        });
     }
     let positives = positive.iter().filter(|p| **p).count() as f64;
     let negatives = scores.len() as f64 - positives;
@@ -125,7 +137,12 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Result<f64> {
         return Err(Error::NoVariation);
     }
     let ranks = ranks(scores);
-    let sum: f64 = ranks.iter().zip(positive).filter(|(_, p)| **p).map(|(r, _)| r).sum();
+    let sum: f64 = ranks
+        .iter()
+        .zip(positive)
+        .filter(|(_, p)| **p)
+        .map(|(r, _)| r)
+        .sum();
     Ok((sum - positives * (positives + 1.0) / 2.0) / (positives * negatives))
 }
 
@@ -135,7 +152,10 @@ mod tests {
 
     #[test]
     fn ranks_share_ties() {
-        assert_eq!(ranks(&[3.0, 1.0, 3.0, -2.0, 3.0]), [4.0, 2.0, 4.0, 1.0, 4.0]);
+        assert_eq!(
+            ranks(&[3.0, 1.0, 3.0, -2.0, 3.0]),
+            [4.0, 2.0, 4.0, 1.0, 4.0]
+        );
         assert_eq!(ranks(&[0.0, -0.0]), [1.5, 1.5]);
     }
 
@@ -151,18 +171,26 @@ mod tests {
         let got = spearman(&up, &up, Alternative::Greater).unwrap();
         assert_eq!((got.statistic, got.p), (1.0, 1.0 / 5040.0));
         let down: Vec<f64> = up.iter().map(|x| -x).collect();
-        assert_eq!(spearman(&up, &down, Alternative::TwoSided).unwrap().p, 2.0 / 5040.0);
+        assert_eq!(
+            spearman(&up, &down, Alternative::TwoSided).unwrap().p,
+            2.0 / 5040.0
+        );
         // n = 4, rho = 0.8: the identity and three neighbours of it among 24 (Kendall's tables).
         let got = spearman(&[1., 2., 3., 4.], &[1., 2., 4., 3.], Alternative::Greater).unwrap();
         assert!((got.statistic - 0.8).abs() < 1e-15 && (got.p - 4.0 / 24.0).abs() < 1e-15);
-        assert_eq!(spearman(&up, &[1.0; 7], Alternative::Less), Err(Error::NoVariation));
+        assert_eq!(
+            spearman(&up, &[1.0; 7], Alternative::Less),
+            Err(Error::NoVariation)
+        );
     }
 
     #[test]
     fn auroc_matches_the_count_of_pairs() {
         let key = Key::new(0, "auroc");
         let scores: Vec<f64> = (0..300).map(|i| (key.draw(i) % 23) as f64).collect();
-        let positive: Vec<bool> = (0..300).map(|i| key.draw(1000 + i) % 3 == 0).collect();
+        let positive: Vec<bool> = (0..300)
+            .map(|i| key.draw(1000 + i).is_multiple_of(3))
+            .collect();
         let (mut wins, mut pairs) = (0.0, 0.0);
         for (s, _) in scores.iter().zip(&positive).filter(|(_, p)| **p) {
             for (t, _) in scores.iter().zip(&positive).filter(|(_, p)| !**p) {
@@ -178,7 +206,13 @@ mod tests {
     #[test]
     fn quantiles_are_type_7() {
         let x = [10.0, 20.0, 40.0, 0.0];
-        for (q, want) in [(0.0, 0.0), (0.25, 7.5), (0.5, 15.0), (0.9, 34.0), (1.0, 40.0)] {
+        for (q, want) in [
+            (0.0, 0.0),
+            (0.25, 7.5),
+            (0.5, 15.0),
+            (0.9, 34.0),
+            (1.0, 40.0),
+        ] {
             assert_eq!(quantile(&x, q), Ok(want));
         }
         assert!(quantile(&x, -0.1).is_err() && quantile(&[], 0.5).is_err());
