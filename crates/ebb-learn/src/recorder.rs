@@ -1,7 +1,7 @@
 //! Where the records of a run go: into its directory, or into memory for studies.
 
 use crate::error::Result;
-use ebb_record::{Logs, Record, RunDir, Summary, read_records};
+use ebb_record::{Logs, Record, RunDir, RunView, Summary};
 use ebb_space::ExampleId;
 use std::collections::HashMap;
 
@@ -102,7 +102,8 @@ impl Recorder {
             return Ok(Summary::from_records(&self.kept)?);
         };
         logs.records.flush()?;
-        let records = read_records(&run.path("records.jsonl"))?.records;
+        // Through the view: a run killed while it was being finished has sealed some already.
+        let records = RunView::load(run.root())?.records()?;
         let summary = Summary::from_records(&records)?;
         run.finish(logs, &summary)?;
         Ok(summary)

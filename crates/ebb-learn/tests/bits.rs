@@ -13,7 +13,7 @@ fn recipe(method: &str, sets: &[(&str, &str)]) -> Recipe {
         "method = \"{method}\"\naccept = [\"penalty-alone-on-class-incremental\"]\n\
          [stream]\ndataset = \"digits\"\nsplit = 5\nscenario = \"class\"\n\
          [network]\nkind = \"mlp\"\nhidden = [40, 30]\ndropout = 0.1\n\
-         [train]\nbatch = 16\nlr = 0.05\nepochs = 2\n[save]\ncheckpoint-every = 7\n\
+         [train]\nbatch = 16\nlr = 0.05\nepochs = 1\n[save]\ncheckpoint-every = 31\n\
          [evaluate]\nevery = 5\npanel = 40\n"
     );
     let sets: Vec<(String, String)> = sets
@@ -72,7 +72,7 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         let stop = AtomicBool::new(false);
         let stopped = run(&recipe, Some(&parts), &stop, &mut StopAt(11, &stop));
         assert!(matches!(stopped, Err(Error::Interrupted { step: 11, .. })), "{method}");
-        for at in [60, 130] {
+        for at in [40, 77] {
             let stop = AtomicBool::new(false);
             let mut around = Around {
                 data_dir: dir.path(),

@@ -1,0 +1,28 @@
+//! The pictures of a run.
+//!
+//! [`render`] writes one HTML page that carries everything it needs: no network, no fonts from
+//! elsewhere, complete without scripts, in light and dark, on paper and on a phone.
+//! [`terminal_matrix`] and [`terminal_table`] write what `ebb learn` shows at its end;
+//! [`matrix_svg`] draws the same result as a picture for a README.
+//!
+//! Everything here reads [`RunData`] and computes nothing that a run did not measure, except
+//! means and intervals over seeds. Numbers taken under different protocols never share a column.
+
+mod colour;
+mod compare;
+mod data;
+mod downsample;
+mod escape;
+mod format;
+mod group;
+mod metric;
+mod page;
+mod protocol;
+mod record;
+mod svg;
+mod terminal;
+
+pub use data::{Cost, Curves, Experience, RunData, StateLink, Status};
+pub use page::{Options, Theme, render};
+pub use svg::matrix_svg;
+pub use terminal::{Colour, Terminal, terminal_matrix, terminal_table};
