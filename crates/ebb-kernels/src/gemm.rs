@@ -40,10 +40,28 @@ impl<'a> Mat<'a> {
             ..self
         }
     }
+
+    /// Rows `from..to`, as a view.
+    fn rows(self, from: usize, to: usize) -> Self {
+        Self {
+            data: &self.data[(from * self.row_stride).min(self.data.len())..],
+            rows: to - from,
+            ..self
+        }
+    }
+
+    /// Whether every element lies inside the slice.
+    fn fits(&self) -> bool {
+        let last = |n: usize, stride: usize| n.saturating_sub(1) * stride;
+        self.rows * self.cols == 0
+            || last(self.rows, self.row_stride) + last(self.cols, self.col_stride) < self.data.len()
+    }
 }
 
-/// Products below this many multiply-adds run on one thread: waking a second costs more.
-const PARALLEL_FROM: usize = 1 << 22;
+/// Products of fewer multiply-adds run on one thread: waking a second costs more.
+const HALVE_FROM: usize = 1 << 23;
+/// From here on the product is large enough for the library's own splitting to pay.
+const SPREAD_FROM: usize = 1 << 27;
 
 /// `dst = a b` (row-major), or `dst += a b` when `accumulate`.
 ///
@@ -64,12 +82,30 @@ pub fn matmul(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool) {
         }
         return;
     }
-    let parallelism = if m * n * k >= PARALLEL_FROM {
-        Parallelism::Rayon(0)
+    let work = m * n * k;
+    if work >= SPREAD_FROM {
+        product(&mut dst[..m * n], a, b, accumulate, Parallelism::Rayon(0));
+    } else if work >= HALVE_FROM && m > 1 {
+        // The library splits products of this size in a way that gains nothing on two threads;
+        // two halves of the rows do. Halves, however many threads there are: the shapes decide.
+        let half = m.div_ceil(2).next_multiple_of(8).min(m);
+        let (upper, lower) = dst[..m * n].split_at_mut(half * n);
+        rayon::join(
+            || product(upper, a.rows(0, half), b, accumulate, Parallelism::None),
+            || product(lower, a.rows(half, m), b, accumulate, Parallelism::None),
+        );
     } else {
-        Parallelism::None
-    };
-    // SAFETY: the asserts above and in `Mat::new` bound every access; `dst` is exclusive.
+        product(&mut dst[..m * n], a, b, accumulate, Parallelism::None);
+    }
+}
+
+fn product(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool, parallelism: Parallelism) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    if m == 0 {
+        return;
+    }
+    assert!(a.fits() && b.fits() && dst.len() >= m * n);
+    // SAFETY: the assertion bounds every access; `dst` is exclusive.
     unsafe {
         gemm::gemm(
             m,
@@ -111,7 +147,14 @@ mod tests {
 
     #[test]
     fn agrees_with_f64_on_odd_strided_shapes() {
-        for (m, n, k) in [(1, 1, 1), (3, 7, 5), (20, 100, 784), (129, 33, 65)] {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (3, 7, 5),
+            (20, 100, 784),
+            (129, 33, 65),
+            (257, 101, 785),
+            (601, 602, 603),
+        ] {
             let (a, b) = (noise(m * k, 1), noise(n * k, 2));
             let mut c = vec![1.0; m * n];
             matmul(&mut c, Mat::new(&a, m, k), Mat::new(&b, n, k).t(), true);
@@ -121,7 +164,7 @@ mod tests {
                         + (0..k)
                             .map(|l| f64::from(a[i * k + l]) * f64::from(b[j * k + l]))
                             .sum::<f64>();
-                    assert!((f64::from(c[i * n + j]) - exact).abs() < 1e-4);
+                    assert!((f64::from(c[i * n + j]) - exact).abs() < 1e-3);
                 }
             }
         }

@@ -24,7 +24,9 @@ pub enum Error {
         reason: String,
     },
     /// No method of that name.
-    #[error("there is no method called `{name}`; did you mean `{nearest}`? `ebb methods` lists all")]
+    #[error(
+        "there is no method called `{name}`; did you mean `{nearest}`? `ebb methods` lists all"
+    )]
     UnknownMethod {
         /// What was asked for.
         name: String,
@@ -47,7 +49,9 @@ pub enum Error {
         term: String,
     },
     /// An experience without examples.
-    #[error("experience {index} (`{name}`) has no training examples: check the stream's classes and `per-experience`")]
+    #[error(
+        "experience {index} (`{name}`) has no training examples: check the stream's classes and `per-experience`"
+    )]
     EmptyExperience {
         /// Which one.
         index: usize,

@@ -211,7 +211,10 @@ mod tests {
                 add(&mut o, &one, kind, None, key, &mut one_by_one).expect("a pass");
             }
             for (a, b) in at_once.as_slice().iter().zip(one_by_one.as_slice()) {
-                assert!((a - b).abs() <= 1e-5 * (1e-3 + b.abs()), "{kind:?}: {a} {b}");
+                assert!(
+                    (a - b).abs() <= 1e-5 * (1e-3 + b.abs()),
+                    "{kind:?}: {a} {b}"
+                );
             }
             assert!(at_once.norm() > 0.0);
         }
@@ -233,11 +236,23 @@ mod tests {
         let x = slices::to_vec(&one.x);
         let mut exact = Weights::zeros(o.model.layout());
         let key = Key::new(0, "");
-        add(&mut o, &one, FisherKind::Exact, Some(&sites), key, &mut exact).expect("a pass");
+        add(
+            &mut o,
+            &one,
+            FisherKind::Exact,
+            Some(&sites),
+            key,
+            &mut exact,
+        )
+        .expect("a pass");
         let start = o.model.weights();
         let mut log_p = |w: &Weights| -> Vec<f64> {
             o.model.set_weights(w).expect("its own layout");
-            let z: Vec<f64> = o.logits(x.clone(), 1).iter().map(|v| f64::from(*v)).collect();
+            let z: Vec<f64> = o
+                .logits(x.clone(), 1)
+                .iter()
+                .map(|v| f64::from(*v))
+                .collect();
             let sum = z.iter().map(|v| v.exp()).sum::<f64>().ln();
             z.iter().map(|v| v - sum).collect()
         };
@@ -252,7 +267,10 @@ mod tests {
                 .map(|y| p[y] * ((up[y] - down[y]) / (2.0 * f64::from(h))).powi(2))
                 .sum();
             let found = f64::from(exact.as_slice()[i]);
-            assert!((found - by_hand).abs() < 2e-3 * (0.1 + by_hand), "{found} {by_hand}");
+            assert!(
+                (found - by_hand).abs() < 2e-3 * (0.1 + by_hand),
+                "{found} {by_hand}"
+            );
         }
     }
 

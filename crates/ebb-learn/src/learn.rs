@@ -204,21 +204,35 @@ impl Run {
                 } else {
                     peak.factor(s.step, total)
                 };
-                let rows = &order[s.batch * train.batch..((s.batch + 1) * train.batch).min(order.len())];
+                let rows =
+                    &order[s.batch * train.batch..((s.batch + 1) * train.batch).min(order.len())];
                 let begun = Instant::now();
-                let loss = self.step(index, rows, &sets, [&objective, &remembering], train.lr * factor)?;
+                let loss = self.step(
+                    index,
+                    rows,
+                    &sets,
+                    [&objective, &remembering],
+                    train.lr * factor,
+                )?;
                 self.train_seconds += begun.elapsed().as_secs_f64();
                 around.progress.step(self.s.position.step, loss, rows.len());
                 self.watch(index)?;
                 if around.stop.load(Ordering::Relaxed) {
                     self.commit(Verb::Learn, Some(index), false)?;
-                    let run = self.recorder.run().map(|(r, _)| r.root().display().to_string());
+                    let run = self
+                        .recorder
+                        .run()
+                        .map(|(r, _)| r.root().display().to_string());
                     return Err(Error::Interrupted {
                         step: self.s.position.step,
                         run: run.unwrap_or_default(),
                     });
                 }
-                if self.s.position.step.is_multiple_of(self.s.recipe.file().save.checkpoint_every)
+                if self
+                    .s
+                    .position
+                    .step
+                    .is_multiple_of(self.s.recipe.file().save.checkpoint_every)
                     && self.s.position.in_experience < steps
                 {
                     self.commit(Verb::Learn, Some(index), false)?;
@@ -306,18 +320,16 @@ impl Run {
                 before,
                 after,
             };
-            self.s.penalties.iter_mut().for_each(|p| p.observe(&stepped));
+            self.s
+                .penalties
+                .iter_mut()
+                .for_each(|p| p.observe(&stepped));
         }
         Ok(())
     }
 
     /// The rows of a step: new ones (and what is mixed into them), then every draw.
-    fn batch(
-        &self,
-        index: usize,
-        rows: &[Source],
-        sets: &ClassSets,
-    ) -> Result<(Vec<Item>, Batch)> {
+    fn batch(&self, index: usize, rows: &[Source], sets: &ClassSets) -> Result<(Vec<Item>, Batch)> {
         let stream = &self.s.stream;
         let train = &stream.experiences[index].train;
         let mut new = Vec::with_capacity(rows.len());
@@ -346,7 +358,10 @@ impl Run {
         let batch = match self.s.recipe.file().train.classes {
             LossClasses::Batch => {
                 let mut present = vec![false; outputs];
-                collect.labels().iter().for_each(|l| present[*l as usize] = true);
+                collect
+                    .labels()
+                    .iter()
+                    .for_each(|l| present[*l as usize] = true);
                 collect.all_in_set(0);
                 collect.finish(&self.s.oracle.model, &[present], outputs)
             }
@@ -386,20 +401,33 @@ impl Run {
     /// Keyed order of a pass: new rows, and the memory repeated until it is about as large.
     fn order(&self, index: usize) -> Vec<Source> {
         let train = &self.s.stream.experiences[index].train;
-        let key = self.s.key.sub("order").at(index as u64).at(self.s.position.epoch);
+        let key = self
+            .s
+            .key
+            .sub("order")
+            .at(index as u64)
+            .at(self.s.position.epoch);
         let mut order: Vec<(u64, Source)> = train
             .iter()
             .enumerate()
             .map(|(i, item)| (key.draw(item.id.mix()), Source::New(i as u32)))
             .collect();
-        let mixed = self.s.replay.as_ref().filter(|r| r.concatenated().is_some());
+        let mixed = self
+            .s
+            .replay
+            .as_ref()
+            .filter(|r| r.concatenated().is_some());
         if let Some(memory) = mixed.map(|r| &r.memory).filter(|m| !m.is_empty()) {
             let repeats = (train.len() as f64 / memory.len() as f64).round().max(1.0) as u64;
             for repeat in 0..repeats {
                 let key = key.sub("remembered").at(repeat);
-                order.extend(memory.metas().iter().enumerate().map(|(slot, m)| {
-                    (key.draw(m.id.mix()), Source::Remembered(slot as u32))
-                }));
+                order.extend(
+                    memory
+                        .metas()
+                        .iter()
+                        .enumerate()
+                        .map(|(slot, m)| (key.draw(m.id.mix()), Source::Remembered(slot as u32))),
+                );
             }
         }
         order.sort_unstable_by_key(|(draw, source)| {
@@ -418,7 +446,11 @@ impl Run {
             return steps;
         }
         let mut rows = self.s.stream.experiences[index].train.len();
-        let mixed = self.s.replay.as_ref().filter(|r| r.concatenated().is_some());
+        let mixed = self
+            .s
+            .replay
+            .as_ref()
+            .filter(|r| r.concatenated().is_some());
         if let Some(replay) = mixed
             && index > 0
         {
@@ -525,7 +557,8 @@ impl Run {
         }))?;
         let accuracies = self.columns(index as i32)?;
         let seen_sets = self.seen_sets(index);
-        let mean = seen_sets.iter().map(|s| accuracies[*s]).sum::<f64>() / seen_sets.len().max(1) as f64;
+        let mean =
+            seen_sets.iter().map(|s| accuracies[*s]).sum::<f64>() / seen_sets.len().max(1) as f64;
         around.progress.column(index, &accuracies, mean);
         self.s.position.experience += 1;
         self.s.position.epoch = 0;
@@ -644,7 +677,11 @@ impl Run {
                 ("unforgettable", share(&|h| h.unforgettable())),
                 (
                     "mean count",
-                    histories.iter().map(|(_, h)| f64::from(h.count())).sum::<f64>() / n,
+                    histories
+                        .iter()
+                        .map(|(_, h)| f64::from(h.count()))
+                        .sum::<f64>()
+                        / n,
                 ),
             ];
             self.recorder.add(Record::Note(Note {
@@ -673,9 +710,9 @@ impl Run {
         let (seconds, train_seconds) = (self.seconds(), self.train_seconds);
         let stream = self.s.stream.clone();
         let segment = match experience {
-            Some(e) => self
-                .recorder
-                .segment(e, || stream.experiences[e].train.iter().map(|i| i.id).collect())?,
+            Some(e) => self.recorder.segment(e, || {
+                stream.experiences[e].train.iter().map(|i| i.id).collect()
+            })?,
             None => None,
         };
         let Some((run, logs)) = self.recorder.run() else {
@@ -759,7 +796,10 @@ fn describe(s: &Session, name: &str) -> Start {
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: file.seed,
         method: s.recipe.label().to_owned(),
-        panel_protocol: format!("{words}; fixed panel of {panel} a test set, every {} steps", file.evaluate.every),
+        panel_protocol: format!(
+            "{words}; fixed panel of {panel} a test set, every {} steps",
+            file.evaluate.every
+        ),
         stream: words,
         network,
         scenario: scenario.to_owned(),

@@ -19,9 +19,8 @@ pub fn objective(recipe: &RecipeFile, stream: &Stream, index: usize) -> Objectiv
         .iter()
         .flat_map(|spec| lower(spec, stream, index))
         .collect();
-    let on_new = |t: &TermSpec| {
-        t.loss == LossSpec::CrossEntropy && (t.on == "new" || t.on == "all")
-    };
+    let on_new =
+        |t: &TermSpec| t.loss == LossSpec::CrossEntropy && (t.on == "new" || t.on == "all");
     if !recipe.term.iter().any(on_new) {
         terms.insert(0, presets::cross_entropy("new"));
     }
@@ -68,7 +67,8 @@ fn members(stream: &Stream, columns: impl IntoIterator<Item = usize>) -> Vec<boo
 }
 
 fn over(mut term: Term, classes: Vec<bool>) -> Term {
-    term.combinators.push(Combinator::Mask(Classes::Only(classes)));
+    term.combinators
+        .push(Combinator::Mask(Classes::Only(classes)));
     term
 }
 
@@ -85,9 +85,7 @@ fn base(spec: &TermSpec) -> Term {
                 ClassesSpec::All | ClassesSpec::Old => term,
             }
         }
-        LossSpec::FeaturesL2 => {
-            presets::feature_l2(on, Reference::Teacher, Normalisation::HalfSum)
-        }
+        LossSpec::FeaturesL2 => presets::feature_l2(on, Reference::Teacher, Normalisation::HalfSum),
         LossSpec::Confidence => presets::cpr(on),
     };
     if let Some(threshold) = spec.gate {

@@ -50,6 +50,9 @@ pub trait Penalty: Send {
     ///
     /// # Errors
     /// When a part is missing.
-    fn restore(&mut self, names: &[String], load: &mut dyn FnMut(&str) -> Result<Weights>)
-    -> Result<()>;
+    fn restore(
+        &mut self,
+        names: &[String],
+        load: &mut dyn FnMut(&str) -> Result<Weights>,
+    ) -> Result<()>;
 }

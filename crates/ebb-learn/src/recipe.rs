@@ -39,13 +39,15 @@ impl Recipe {
             set(&mut table, path, value)?;
         }
         expand(&mut table)?;
-        let mut file: RecipeFile = table.try_into().map_err(|e: toml::de::Error| Error::Recipe {
-            reason: e.to_string().trim_end().to_owned(),
-        })?;
+        let mut file: RecipeFile =
+            table
+                .try_into()
+                .map_err(|e: toml::de::Error| Error::Recipe {
+                    reason: e.to_string().trim_end().to_owned(),
+                })?;
         file.stream = file.stream.resolved()?;
         file.with = toml::Table::new();
-        file.label
-            .get_or_insert_with(|| "custom".to_owned());
+        file.label.get_or_insert_with(|| "custom".to_owned());
         if file.train.reduction.is_none() {
             file.train.reduction = Some(ReductionSpec::default());
         }
@@ -189,12 +191,13 @@ fn experiences(table: &toml::Table) -> Result<usize> {
     let Some(stream) = table.get("stream") else {
         return Ok(1);
     };
-    let spec: StreamSpec = stream
-        .clone()
-        .try_into()
-        .map_err(|e: toml::de::Error| Error::Recipe {
-            reason: format!("in `stream`: {}", e.message()),
-        })?;
+    let spec: StreamSpec =
+        stream
+            .clone()
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::Recipe {
+                reason: format!("in `stream`: {}", e.message()),
+            })?;
     let spec = spec.resolved()?;
     Ok(spec
         .n
@@ -266,11 +269,16 @@ fn check(file: &RecipeFile) -> Result<()> {
         ("train.eps", t.eps),
     ] {
         if !value.is_finite() || value < 0.0 {
-            return wrong(format!("`{name}` must be a number from 0 up, it is {value}"));
+            return wrong(format!(
+                "`{name}` must be a number from 0 up, it is {value}"
+            ));
         }
     }
     if t.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
-        return wrong(format!("`train.betas` must lie in [0, 1), they are {:?}", t.betas));
+        return wrong(format!(
+            "`train.betas` must lie in [0, 1), they are {:?}",
+            t.betas
+        ));
     }
     if t.clip.is_some_and(|c| c.is_nan() || c <= 0.0) {
         return wrong("`train.clip` must be above 0; leave it out for none".into());
@@ -430,8 +438,7 @@ pub const ACCEPTABLE: &[&str] = &[
 mod tests {
     use super::*;
 
-    const DIGITS: &str =
-        "[stream]\ndataset = \"digits\"\nsplit = 5\nscenario = \"task\"\n";
+    const DIGITS: &str = "[stream]\ndataset = \"digits\"\nsplit = 5\nscenario = \"task\"\n";
 
     fn parse(text: &str) -> Result<Recipe> {
         Recipe::parse(text, &[])
@@ -443,8 +450,10 @@ mod tests {
 
     #[test]
     fn a_method_is_short_for_its_long_form() {
-        let short = parse(&format!("method = \"der++\"\nwith = {{ beta = 0.3 }}\n{DIGITS}"))
-            .expect("valid");
+        let short = parse(&format!(
+            "method = \"der++\"\nwith = {{ beta = 0.3 }}\n{DIGITS}"
+        ))
+        .expect("valid");
         assert_eq!(short.file().term.len(), 3);
         assert_eq!(short.file().term[2].weight, 0.3);
         // The resolved text stands for itself.
@@ -479,16 +488,22 @@ mod tests {
     fn every_refusal_says_what_to_do() {
         let class = DIGITS.replace("task", "class");
         let m = message(&format!("method = \"ewc\"\n{class}"));
-        assert!(m.contains("accept = [\"penalty-alone-on-class-incremental\"]"), "{m}");
-        let ok = format!(
-            "method = \"ewc\"\naccept = [\"penalty-alone-on-class-incremental\"]\n{class}"
+        assert!(
+            m.contains("accept = [\"penalty-alone-on-class-incremental\"]"),
+            "{m}"
         );
+        let ok =
+            format!("method = \"ewc\"\naccept = [\"penalty-alone-on-class-incremental\"]\n{class}");
         assert!(parse(&ok).is_ok());
-        let m = message(&format!("method = \"gem\"\n{DIGITS}[train]\noptimizer = \"adam\"\n"));
+        let m = message(&format!(
+            "method = \"gem\"\n{DIGITS}[train]\noptimizer = \"adam\"\n"
+        ));
         assert!(m.contains("direction that is applied"), "{m}");
         let m = message(&format!("method = \"emc\"\n{DIGITS}"));
         assert!(m.contains("did you mean `ewc`"), "{m}");
-        let m = message(&format!("method = \"ewc\"\nwith = {{ lamda = 3 }}\n{DIGITS}"));
+        let m = message(&format!(
+            "method = \"ewc\"\nwith = {{ lamda = 3 }}\n{DIGITS}"
+        ));
         assert!(m.contains("no parameter `lamda`; it has"), "{m}");
         let m = message(&format!("nonsense = 1\n{DIGITS}"));
         assert!(m.contains("unknown field `nonsense`"), "{m}");
@@ -496,7 +511,9 @@ mod tests {
         assert!(m.contains("invalid type") && m.contains("lr"), "{m}");
         let m = message(&format!("{DIGITS}[draw.a]\nselect = \"uniform\"\n"));
         assert!(m.contains("the recipe has none"), "{m}");
-        let m = message(&format!("{DIGITS}[[term]]\non = \"old\"\nloss = \"cross-entropy\"\n"));
+        let m = message(&format!(
+            "{DIGITS}[[term]]\non = \"old\"\nloss = \"cross-entropy\"\n"
+        ));
         assert!(m.contains("rows are called"), "{m}");
         let m = message(&format!("accept = [\"anything\"]\n{DIGITS}"));
         assert!(m.contains("never refused"), "{m}");

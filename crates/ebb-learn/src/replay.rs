@@ -221,9 +221,9 @@ impl Replay {
         if earlier == 0 {
             return Ok(None);
         }
-        let drawn =
-            self.memory
-                .draw(name, Select::Weighted(&weights), size.min(earlier), step)?;
+        let drawn = self
+            .memory
+            .draw(name, Select::Weighted(&weights), size.min(earlier), step)?;
         Ok(Some(self.batch("memory", &drawn.slots, model)?))
     }
 

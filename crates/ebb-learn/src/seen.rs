@@ -27,7 +27,9 @@ impl ClassSets {
         let outputs = outputs(stream);
         if stream.scenario == Scenario::Task {
             return Self {
-                sets: (0..stream.heads).map(|t| set(outputs, head(stream, t))).collect(),
+                sets: (0..stream.heads)
+                    .map(|t| set(outputs, head(stream, t)))
+                    .collect(),
                 by_task: true,
                 trivial: stream.heads == 1,
             };

@@ -206,7 +206,9 @@ impl Session {
             )));
         }
         if progress.penalties.len() != self.penalties.len() {
-            return Err(bad("the recipe has other penalties than when it was saved".into()));
+            return Err(bad(
+                "the recipe has other penalties than when it was saved".into()
+            ));
         }
         let load = |name: &str| ebb_record::load_weights(&state.path(name), &layout);
         self.oracle.model.set_weights(&state.weights(&layout)?)?;
@@ -226,7 +228,12 @@ impl Session {
         } else {
             self.optimizer.restore(progress.optimizer_steps, |_| None);
         }
-        for (i, (p, names)) in self.penalties.iter_mut().zip(&progress.penalties).enumerate() {
+        for (i, (p, names)) in self
+            .penalties
+            .iter_mut()
+            .zip(&progress.penalties)
+            .enumerate()
+        {
             p.restore(names, &mut |name| {
                 Ok(load(&format!("penalty-{i}-{name}.safetensors"))?)
             })?;

@@ -23,7 +23,12 @@ fn recipe(method: &str, sets: &[(&str, &str)]) -> Recipe {
     Recipe::parse(&text, &sets).expect("a valid recipe")
 }
 
-fn run(recipe: &Recipe, out: Option<&Path>, stop: &AtomicBool, watch: &mut dyn Progress) -> ebb_learn::Result<ebb_record::Summary> {
+fn run(
+    recipe: &Recipe,
+    out: Option<&Path>,
+    stop: &AtomicBool,
+    watch: &mut dyn Progress,
+) -> ebb_learn::Result<ebb_record::Summary> {
     let dir = std::env::temp_dir();
     let session = Session::new(recipe, &dir)?;
     let mut around = Around {
@@ -53,7 +58,10 @@ impl Progress for StopAt<'_> {
 #[test]
 fn a_stopped_run_resumes_to_the_same_bits() {
     let methods = [
-        ("der++", vec![("train.optimizer", "adam"), ("train.lr", "0.002")]),
+        (
+            "der++",
+            vec![("train.optimizer", "adam"), ("train.lr", "0.002")],
+        ),
         ("si", vec![("train.momentum", "0.9")]),
         ("online-ewc", vec![("train.clip", "1.0")]),
         ("lwf", vec![("train.schedule.warmup", "9")]),
@@ -71,7 +79,10 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         // Stopped three times, in different experiences.
         let stop = AtomicBool::new(false);
         let stopped = run(&recipe, Some(&parts), &stop, &mut StopAt(11, &stop));
-        assert!(matches!(stopped, Err(Error::Interrupted { step: 11, .. })), "{method}");
+        assert!(
+            matches!(stopped, Err(Error::Interrupted { step: 11, .. })),
+            "{method}"
+        );
         for at in [40, 77] {
             let stop = AtomicBool::new(false);
             let mut around = Around {
@@ -90,8 +101,14 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         let second = resume(&parts, &mut around).expect("the rest");
         assert_eq!(hash_of(&whole), hash_of(&parts), "{method}");
         assert_eq!(first.matrix, second.matrix, "{method}");
-        assert_eq!(first.curves, second.curves, "{method}: no record missing or double");
-        assert_eq!(first.cost.gradient_calls, second.cost.gradient_calls, "{method}");
+        assert_eq!(
+            first.curves, second.curves,
+            "{method}: no record missing or double"
+        );
+        assert_eq!(
+            first.cost.gradient_calls, second.cost.gradient_calls,
+            "{method}"
+        );
         assert_eq!(first.numbers.len(), second.numbers.len());
     }
 }
@@ -128,7 +145,10 @@ fn threads_and_neighbours_change_no_bit() {
     let (one, _) = on(1, "one");
     let (two, busy) = on(2, "two");
     assert_eq!(one, two, "one thread and two");
-    assert!(busy.iter().all(|s| *s > 0.0), "both threads worked: {busy:?}");
+    assert!(
+        busy.iter().all(|s| *s > 0.0),
+        "both threads worked: {busy:?}"
+    );
     // Two runs at the same time in one process.
     let beside: Vec<String> = std::thread::scope(|scope| {
         let start = |name: &'static str| {
@@ -173,19 +193,31 @@ fn frozen_parameters_keep_their_bits() {
     let path = dir.path().join("run");
     run(&recipe, Some(&path), &AtomicBool::new(false), &mut Silent).expect("a run");
     let states = States::view(&path.join("states")).expect("states");
-    let ends: Vec<&ebb_record::StateMeta> =
-        states.chain().iter().filter(|s| s.milestone && s.step > 0).collect();
+    let ends: Vec<&ebb_record::StateMeta> = states
+        .chain()
+        .iter()
+        .filter(|s| s.milestone && s.step > 0)
+        .collect();
     let layout = Session::new(&recipe, dir.path())
         .expect("a session")
         .oracle
         .model
         .layout()
         .clone();
-    let load = |id: &str| states.checkout(id).expect("kept").weights(&layout).expect("weights");
+    let load = |id: &str| {
+        states
+            .checkout(id)
+            .expect("kept")
+            .weights(&layout)
+            .expect("weights")
+    };
     let (first, last) = (load(&ends[0].id), load(&ends[ends.len() - 1].id));
     for (entry, values) in first.iter() {
         let now = last.get(&entry.path).expect("the same layout");
-        let same = values.iter().zip(now).all(|(a, b)| a.to_bits() == b.to_bits());
+        let same = values
+            .iter()
+            .zip(now)
+            .all(|(a, b)| a.to_bits() == b.to_bits());
         assert_eq!(same, entry.path.starts_with("layers."), "{}", entry.path);
     }
 }
@@ -204,7 +236,11 @@ fn removing_a_record_changes_nothing_before_it_is_met() {
         test: whole.test.clone(),
     };
     let seed = recipe.file().seed;
-    let stream: Stream = recipe.file().stream.build_on(&less, seed).expect("a stream");
+    let stream: Stream = recipe
+        .file()
+        .stream
+        .build_on(&less, seed)
+        .expect("a stream");
     let without = Session::on(&recipe, Arc::new(stream)).expect("a session");
     let curves = |session: Session| {
         let dir = std::env::temp_dir();

@@ -63,7 +63,9 @@ fn child() {
         RunDir::create(&path, recipe.text(), &environment).expect("a new run")
     };
     if let Ok(fault) = std::env::var("EBB_TEST_FAULT") {
-        dir.set_fault(Some(faults()[fault.parse::<usize>().expect("a number")].clone()));
+        dir.set_fault(Some(
+            faults()[fault.parse::<usize>().expect("a number")].clone(),
+        ));
     }
     if begun {
         resume_into(dir, &mut around).expect("the rest");
@@ -195,7 +197,10 @@ fn twenty_kills_change_no_bit() {
             kills += 1;
             inside += usize::from(status.is_some());
             let (reached, kept) = (step_reached(&path), saved_step(&path));
-            assert!(kept >= before, "HEAD never goes back: {kept} after {before}");
+            assert!(
+                kept >= before,
+                "HEAD never goes back: {kept} after {before}"
+            );
             assert!(
                 reached <= kept + INTERVAL,
                 "kill {kills}: {reached} steps taken, {kept} saved: more than one interval is repeated"

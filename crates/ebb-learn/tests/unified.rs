@@ -58,11 +58,7 @@ fn batch(model: &Model, second_draw: bool) -> Batch {
 }
 
 /// The gradient of a loss written with the engine's operations on the logits.
-fn published(
-    model: &mut Model,
-    batch: &Batch,
-    loss: impl Fn(Tensor<2>) -> Tensor<1>,
-) -> Weights {
+fn published(model: &mut Model, batch: &Batch, loss: impl Fn(Tensor<2>) -> Tensor<1>) -> Weights {
     let leaves = model.leaves(None);
     let out = model.forward_tracked(&leaves, batch.x.clone(), Mode::Eval, &mut Taps::none());
     let mut grads = loss(out.logits).backward();
@@ -82,7 +78,10 @@ fn agree(found: &Weights, expected: &Weights) {
     let scale = expected.norm();
     assert!(scale > 1e-3, "a gradient of 0 agrees with everything");
     let distance = found.squared_distance(expected).sqrt();
-    assert!(distance < 1e-6 * (1.0 + scale), "{distance} apart, norm {scale}");
+    assert!(
+        distance < 1e-6 * (1.0 + scale),
+        "{distance} apart, norm {scale}"
+    );
 }
 
 fn by_algebra(m: &Model, batch: &Batch, objective: &Objective) -> Weights {

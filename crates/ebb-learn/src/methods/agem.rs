@@ -48,7 +48,9 @@ impl AGem {
 
 impl Update for AGem {
     fn gradient(&mut self, step: &mut StepContext, gradient: &mut Weights) -> Result<PassResult> {
-        let pass = step.oracle.gradient(step.objective, step.batch, None, gradient)?;
+        let pass = step
+            .oracle
+            .gradient(step.objective, step.batch, None, gradient)?;
         if let Some(remembered) = step.memory_batch("a-gem", self.settings.reference)? {
             let reference = self.reference.get_or_insert_with(|| gradient.zeros_like());
             step.oracle

@@ -244,7 +244,9 @@ mod tests {
                         if online {
                             3.5 * (0.9 * f(0) + f(1)) * (theta[i] - t(1)).powi(2)
                         } else {
-                            3.5 * (0..2).map(|k| f(k) * (theta[i] - t(k)).powi(2)).sum::<f64>()
+                            3.5 * (0..2)
+                                .map(|k| f(k) * (theta[i] - t(k)).powi(2))
+                                .sum::<f64>()
                         }
                     })
                     .sum()

@@ -56,7 +56,9 @@ impl Gem {
 
 impl Update for Gem {
     fn gradient(&mut self, step: &mut StepContext, gradient: &mut Weights) -> Result<PassResult> {
-        let pass = step.oracle.gradient(step.objective, step.batch, None, gradient)?;
+        let pass = step
+            .oracle
+            .gradient(step.objective, step.batch, None, gradient)?;
         let earlier = step.earlier_experiences();
         while self.constraints.len() < earlier.len() {
             self.constraints.push(gradient.zeros_like());
@@ -87,7 +89,10 @@ pub fn project(g: &mut Weights, constraints: &[Weights], settings: &GemSettings)
         }
         gram[i * n + i] += settings.ridge;
     }
-    for (v, c) in solve(&gram, &along, settings.margin).iter().zip(constraints) {
+    for (v, c) in solve(&gram, &along, settings.margin)
+        .iter()
+        .zip(constraints)
+    {
         g.axpy(*v as f32, c);
     }
     true
@@ -101,7 +106,10 @@ fn solve(q: &[f64], p: &[f64], bound: f64) -> Vec<f64> {
     for _ in 0..10_000 {
         let mut moved: f64 = 0.0;
         for i in 0..n {
-            let rest: f64 = (0..n).filter(|j| *j != i).map(|j| q[i * n + j] * v[j]).sum();
+            let rest: f64 = (0..n)
+                .filter(|j| *j != i)
+                .map(|j| q[i * n + j] * v[j])
+                .sum();
             let best = ((-p[i] - rest) / q[i * n + i]).max(bound);
             moved = moved.max((best - v[i]).abs() / (1.0 + best.abs()));
             v[i] = best;
@@ -205,7 +213,11 @@ mod tests {
         for trial in 0..100 {
             let key = Key::new(trial, "dual");
             let mut s = key.stream();
-            let (a, b, c) = (1.0 + s.uniform(), 0.9 * s.uniform() - 0.45, 1.0 + s.uniform());
+            let (a, b, c) = (
+                1.0 + s.uniform(),
+                0.9 * s.uniform() - 0.45,
+                1.0 + s.uniform(),
+            );
             let p = [s.normal(), s.normal()];
             let bound = 0.2;
             let q = [a, b, b, c];

@@ -115,9 +115,12 @@ pub(crate) fn settings<T: Serialize>(value: &T) -> toml::Table {
 
 /// A table as a method's settings.
 pub(crate) fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T> {
-    table.clone().try_into().map_err(|e: toml::de::Error| Error::Recipe {
-        reason: format!("in the method's parameters (`with`): {}", e.message()),
-    })
+    table
+        .clone()
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::Recipe {
+            reason: format!("in the method's parameters (`with`): {}", e.message()),
+        })
 }
 
 #[cfg(test)]

@@ -187,8 +187,7 @@ mod tests {
     fn importance_on_a_quadratic_is_half_its_curvature() {
         let layout = Layout::new([("w".to_owned(), vec![3])]).expect("one tensor");
         let h = [0.5f32, 2.0, 7.0];
-        let mut theta =
-            Weights::from_vec(&layout, vec![1.0, -2.0, 0.5]).expect("three values");
+        let mut theta = Weights::from_vec(&layout, vec![1.0, -2.0, 0.5]).expect("three values");
         let mut si = Si::new(SiSettings {
             c: 1.0,
             damping: 0.0,
@@ -212,7 +211,11 @@ mod tests {
         si.consolidate(&theta);
         let (importance, _) = si.kept.as_ref().expect("consolidated");
         for (omega, h) in importance.as_slice().iter().zip(h) {
-            assert!((omega - h / 2.0).abs() < 0.01 * h, "{omega} and {}", h / 2.0);
+            assert!(
+                (omega - h / 2.0).abs() < 0.01 * h,
+                "{omega} and {}",
+                h / 2.0
+            );
         }
         // ½ δᵀ M δ with M = 2cΩ = H: the penalty is the quadratic itself.
         let mut away = theta.clone();

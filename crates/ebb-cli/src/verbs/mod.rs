@@ -1,0 +1,52 @@
+//! The verbs, one file each.
+
+mod bench;
+mod data;
+mod learn;
+mod lineage;
+mod methods;
+mod report;
+mod resume;
+mod runs;
+mod states;
+mod study;
+
+use crate::around::Around;
+use crate::error::Result;
+use crate::exit::Ended;
+
+/// What can be asked of `ebb`.
+#[derive(clap::Subcommand)]
+pub enum Verb {
+    Learn(learn::Learn),
+    Resume(resume::Resume),
+    Report(report::Report),
+    Runs(runs::Runs),
+    States(states::States),
+    Lineage(lineage::Lineage),
+    Methods(methods::Methods),
+    Data(data::Data),
+    Study(study::Study),
+    Bench(bench::Bench),
+}
+
+impl Verb {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Those of the verb.
+    pub fn run(&self, around: &Around) -> Result<Ended> {
+        match self {
+            Verb::Learn(verb) => verb.run(around),
+            Verb::Resume(verb) => verb.run(around),
+            Verb::Report(verb) => verb.run(),
+            Verb::Runs(verb) => verb.run(around),
+            Verb::States(verb) => verb.run(around),
+            Verb::Lineage(verb) => verb.run(around),
+            Verb::Methods(verb) => verb.run(around),
+            Verb::Data(verb) => verb.run(around),
+            Verb::Study(verb) => verb.run(around),
+            Verb::Bench(verb) => verb.run(around),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Hashes the sources that can change a study's results, so that a verdict knows whether it is
+//! stale. Comments, blank lines and test modules do not count: they change no number.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Everything between a recipe and its numbers, in the order of the floors.
+const CRATES: &[&str] = &[
+    "ebb-space",
+    "ebb-kernels",
+    "ebb-net",
+    "ebb-data",
+    "ebb-memory",
+    "ebb-record",
+    "ebb-learn",
+    "ebb-study",
+];
+
+fn main() {
+    let home = PathBuf::from(env("CARGO_MANIFEST_DIR"));
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(env("CARGO_PKG_VERSION").as_bytes());
+    for name in CRATES {
+        let root = home.join("..").join(name).join("src");
+        println!("cargo:rerun-if-changed={}", root.display());
+        let mut files = Vec::new();
+        sources(&root, &mut files);
+        // By name with `/`, so that every machine hashes in the same order.
+        let mut named: Vec<(String, PathBuf)> = files
+            .into_iter()
+            .map(|path| (relative(&root, &path), path))
+            .collect();
+        named.sort();
+        for (relative, path) in named {
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            hasher.update(name.as_bytes());
+            hasher.update(relative.as_bytes());
+            for line in code(&text) {
+                hasher.update(line.as_bytes());
+                hasher.update(b"\n");
+            }
+        }
+    }
+    println!(
+        "cargo:rustc-env=EBB_CODE_HASH={}",
+        hasher.finalize().to_hex()
+    );
+}
+
+fn env(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn relative(root: &Path, path: &Path) -> String {
+    let parts = path.strip_prefix(root).unwrap_or(path).components();
+    let parts: Vec<String> = parts
+        .map(|c| c.as_os_str().to_string_lossy().into_owned())
+        .collect();
+    parts.join("/")
+}
+
+/// The lines that are code: trimmed, without comments, up to the file's test module.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let end = lines
+        .windows(2)
+        .position(|w| w[0] == "#[cfg(test)]" && w[1].starts_with("mod tests"))
+        .unwrap_or(lines.len());
+    lines
+        .into_iter()
+        .take(end)
+        .filter(|line| !line.is_empty() && !line.starts_with("//"))
+}

@@ -1,0 +1,34 @@
+//! Studies with code of their own: linear worlds, and what recipes alone cannot say.
+
+mod forgetting_events;
+mod linear;
+
+pub use forgetting_events::{ARMS as FORGETTING_EVENTS_ARMS, Spec as ForgettingEventsSpec};
+
+use crate::clause::Samples;
+use crate::error::Result;
+use crate::runner::{Options, Watch};
+use crate::study::{Native, Study};
+use crate::verdict::Verdict;
+use crate::worlds;
+
+/// Runs a native study into `verdict`, and gives what its clauses may name.
+pub(crate) fn run(
+    native: &Native,
+    study: &Study,
+    options: &Options,
+    watch: &mut dyn Watch,
+    verdict: &mut Verdict,
+) -> Result<Samples> {
+    let seed = study.seeds[0];
+    let finding = match native {
+        Native::MinimumNorm { draws } => worlds::minimum_norm::study(seed, *draws)?,
+        Native::RotatedPair { draws } => worlds::rotated_pair::study(seed, *draws)?,
+        Native::MaxMargin { draws } => worlds::max_margin::study(seed, *draws)?,
+        Native::ForgettingEvents(spec) => {
+            return forgetting_events::run(spec, &study.seeds, options, watch, verdict);
+        }
+    };
+    linear::record(finding, verdict);
+    Ok(Samples::new())
+}

@@ -1,0 +1,277 @@
+//! Reference rows: a published figure, ours under the same protocol, and the rule between them.
+//!
+//! **Rule.** A row holds when `|ours − theirs| ≤ slack + 1.96 √(se_ours² + se_theirs²)` with our
+//! own 95 % half-width at most `half_width` (seeds are added while it is wider, never because of
+//! what they show). It is *evidence* for a method only if the published value differs from the
+//! same optimizer's fine-tune row by twice that tolerance, our arm at strength 0 fails the row,
+//! and the protocol is known in full.
+
+use ebb_space::stats::mean_ci_t;
+use serde::{Deserialize, Serialize};
+
+/// A published mean.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// The mean, in percent.
+    pub mean: f64,
+    /// The standard deviation over runs.
+    pub sd: f64,
+    /// Runs.
+    pub n: usize,
+}
+
+impl Published {
+    /// Standard error of the mean.
+    pub fn standard_error(&self) -> f64 {
+        self.sd / (self.n as f64).sqrt()
+    }
+}
+
+/// A row as a study file describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowSpec {
+    /// The arm that is compared.
+    pub arm: String,
+    /// The same at strength 0; none where the row is no method's (a baseline).
+    pub zero: Option<String>,
+    /// The published figure.
+    pub published: Published,
+    /// The published fine-tune row of the same optimizer and scenario.
+    pub fine_tune: Published,
+    /// What of the protocol is not public, if anything.
+    pub incomplete: Option<String>,
+    /// Another measure than the table's, where the authors' code computes one.
+    pub measure: Option<String>,
+}
+
+impl RowSpec {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for p in [self.published, self.fine_tune] {
+            if p.n == 0 || !p.mean.is_finite() || !p.sd.is_finite() || p.sd < 0.0 {
+                return Err(format!(
+                    "a published figure has a mean, a deviation and a number of runs, not {p:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of the rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rule {
+    /// Allowed besides the standard errors, in points.
+    pub slack: f64,
+    /// Widest half of our interval, in points.
+    pub half_width: f64,
+}
+
+/// A sample of runs, in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ours {
+    /// The mean, in percent.
+    pub mean: f64,
+    /// Lower end of the 95 % t interval over seeds.
+    pub ci_low: f64,
+    /// Upper end of it.
+    pub ci_high: f64,
+    /// Standard error of the mean.
+    pub standard_error: f64,
+    /// One value a seed.
+    pub values: Vec<f64>,
+}
+
+impl Ours {
+    /// What these runs came to.
+    ///
+    /// # Errors
+    /// Fewer than two runs, or one that is not finite.
+    pub fn of(values: &[f64]) -> ebb_space::Result<Ours> {
+        let interval = mean_ci_t(values, 0.95)?;
+        let n = values.len() as f64;
+        let square: f64 = values.iter().map(|v| (v - interval.value).powi(2)).sum();
+        Ok(Ours {
+            mean: interval.value,
+            ci_low: interval.low,
+            ci_high: interval.high,
+            standard_error: (square / (n - 1.0) / n).sqrt(),
+            values: values.to_vec(),
+        })
+    }
+
+    /// Half the width of the interval.
+    pub fn half_width(&self) -> f64 {
+        0.5 * (self.ci_high - self.ci_low)
+    }
+}
+
+/// A row that was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// Its name: the scenario.
+    pub name: String,
+    /// The published figure.
+    pub theirs: Published,
+    /// Ours.
+    pub ours: Ours,
+    /// Ours at strength 0.
+    pub zero: Option<Ours>,
+    /// `slack + 1.96 √(se_ours² + se_theirs²)`.
+    pub tolerance: f64,
+    /// Whether the row holds.
+    pub holds: bool,
+    /// Whether it counts as evidence for the method.
+    pub evidence: bool,
+    /// What was found, in a sentence.
+    pub because: String,
+}
+
+impl Rule {
+    fn tolerance(&self, ours: &Ours, theirs: &Published) -> f64 {
+        let square = ours.standard_error.powi(2) + theirs.standard_error().powi(2);
+        self.slack + 1.96 * square.sqrt()
+    }
+
+    /// Judges a row.
+    pub fn judge(&self, name: &str, spec: &RowSpec, ours: Ours, zero: Option<Ours>) -> Row {
+        let theirs = spec.published;
+        let tolerance = self.tolerance(&ours, &theirs);
+        let difference = ours.mean - theirs.mean;
+        let narrow = ours.half_width() <= self.half_width;
+        let holds = narrow && difference.abs() <= tolerance;
+        let apart = (theirs.mean - spec.fine_tune.mean).abs();
+        let zero_fails = zero
+            .as_ref()
+            .is_some_and(|z| (z.mean - theirs.mean).abs() > self.tolerance(z, &theirs));
+        let because = if !narrow {
+            format!(
+                "undecided: our 95 % half-width is {:.2} points after {} seeds",
+                ours.half_width(),
+                ours.values.len()
+            )
+        } else if !holds {
+            format!(
+                "ours is {:.2} points {}, {:.2} are allowed",
+                difference.abs(),
+                if difference > 0.0 { "above" } else { "below" },
+                tolerance
+            )
+        } else if spec.zero.is_none() {
+            "a baseline: there is no method to give evidence for".to_owned()
+        } else if let Some(missing) = &spec.incomplete {
+            format!("protocol incomplete: {missing}")
+        } else if apart < 2.0 * tolerance {
+            format!(
+                "holds, but the published value is {apart:.2} points from fine-tuning, fewer than twice {tolerance:.2}"
+            )
+        } else if !zero_fails {
+            "holds, but so does the arm at strength 0".to_owned()
+        } else {
+            "holds, and the arm at strength 0 does not".to_owned()
+        };
+        Row {
+            name: name.to_owned(),
+            theirs,
+            evidence: holds
+                && spec.incomplete.is_none()
+                && spec.zero.is_some()
+                && apart >= 2.0 * tolerance
+                && zero_fails,
+            ours,
+            zero,
+            tolerance,
+            holds,
+            because,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: Rule = Rule {
+        slack: 0.5,
+        half_width: 1.5,
+    };
+
+    fn spec(mean: f64, fine_tune: f64) -> RowSpec {
+        let published = |mean| Published {
+            mean,
+            sd: 0.5,
+            n: 10,
+        };
+        RowSpec {
+            arm: "a".into(),
+            zero: Some("z".into()),
+            published: published(mean),
+            fine_tune: published(fine_tune),
+            incomplete: None,
+            measure: None,
+        }
+    }
+
+    fn ours(middle: f64) -> Ours {
+        Ours::of(&[-0.2, -0.1, 0.0, 0.1, 0.2].map(|d| middle + d)).unwrap()
+    }
+
+    #[test]
+    fn the_tolerance_by_hand() {
+        let row = RULE.judge("class", &spec(90.0, 20.0), ours(90.9), Some(ours(20.0)));
+        // se_ours = sqrt(0.025 / 5), se_theirs = 0.5 / sqrt(10).
+        let by_hand = 0.5 + 1.96 * (0.025f64 / 5.0 + 0.025).sqrt();
+        assert!((row.tolerance - by_hand).abs() < 1e-12, "{}", row.tolerance);
+        // 0.8395: a difference of 0.9 is too much, one of 0.8 is not.
+        assert!(
+            !row.holds && row.because.contains("0.90 points above"),
+            "{}",
+            row.because
+        );
+        let row = RULE.judge("class", &spec(90.0, 20.0), ours(89.2), Some(ours(20.0)));
+        assert!(row.holds && row.evidence, "{}", row.because);
+    }
+
+    #[test]
+    fn evidence_needs_distance_a_failing_zero_and_a_known_protocol() {
+        let judge =
+            |spec: &RowSpec, zero: f64| RULE.judge("class", spec, ours(90.0), Some(ours(zero)));
+        let near = judge(&spec(90.0, 89.0), 80.0);
+        assert!(near.holds && !near.evidence && near.because.contains("1.00 points"));
+        let same = judge(&spec(90.0, 20.0), 90.1);
+        assert!(same.holds && !same.evidence && same.because.contains("strength 0"));
+        let partial = RowSpec {
+            incomplete: Some("the temperature".into()),
+            ..spec(90.0, 20.0)
+        };
+        let row = judge(&partial, 20.0);
+        assert!(row.holds && !row.evidence && row.because.contains("temperature"));
+        let baseline = RowSpec {
+            zero: None,
+            ..spec(90.0, 20.0)
+        };
+        assert!(!RULE.judge("class", &baseline, ours(90.0), None).evidence);
+    }
+
+    #[test]
+    fn a_wide_interval_decides_nothing() {
+        let wide = Ours::of(&[86.0, 90.0, 94.0]).unwrap();
+        let row = RULE.judge("task", &spec(90.0, 20.0), wide, Some(ours(20.0)));
+        assert!(
+            !row.holds && row.because.contains("undecided"),
+            "{}",
+            row.because
+        );
+    }
+
+    #[test]
+    fn our_interval_is_students() {
+        // t(0.975, 4) = 2.7764451051977987.
+        let o = ours(50.0);
+        assert!((o.half_width() - 2.776_445_105_197_8 * o.standard_error).abs() < 1e-9);
+        assert!(Ours::of(&[1.0]).is_err());
+    }
+}

@@ -1,0 +1,692 @@
+//! Runs arms times seeds, in memory, and judges them.
+//!
+//! Runs are independent and each is small, so they are spread over threads, one thread a run.
+//! Results do not depend on it: kernels sum in a fixed order, and samples are put together by
+//! arm and seed, never by who finished first.
+
+use crate::clause::{Sample, Samples};
+use crate::error::{Error, Result};
+use crate::measure::Measure;
+use crate::native;
+use crate::reference::{Ours, Rule};
+use crate::study::{Arm, Arms, Claims, Plan, Reference, Study, Tune};
+use crate::variation::Variation;
+use crate::verdict::{
+    ArmReport, CODE_HASH, ControlReport, Tuned, Tuning, VERDICT_VERSION, Verdict, recipe_hash,
+};
+use ebb_data::{Split, Stream};
+use ebb_learn::spec::DataPlan;
+use ebb_learn::{Around, Recipe, Session, Silent, learn_session};
+use ebb_record::over_seeds;
+use ebb_space::{Key, Number};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
+
+/// What surrounds a study.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// Where data is kept.
+    pub data_dir: &'a Path,
+    /// Runs at a time.
+    pub threads: usize,
+    /// Set by whoever wants it to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// Watches a study. Every method has an empty default.
+pub trait Watch {
+    /// `runs` more runs are ahead.
+    fn ahead(&mut self, _runs: usize) {}
+    /// A run ended.
+    fn run(&mut self, _run: &Ended) {}
+    /// Something worth a line.
+    fn note(&mut self, _text: &str) {}
+}
+
+/// Nobody watches.
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
+
+/// A run that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Its arm.
+    pub arm: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Whether it was a trial for a coefficient, and of which values.
+    pub trial: Option<String>,
+    /// What it took.
+    pub seconds: f64,
+    /// Its measures, by name.
+    pub measured: BTreeMap<String, f64>,
+}
+
+/// A run to do.
+struct Job<'a> {
+    arm: &'a str,
+    of: &'a Arm,
+    seed: u64,
+    sets: Vec<(String, String)>,
+    variation: Variation,
+    trial: Option<String>,
+    measures: &'a BTreeMap<String, Measure>,
+}
+
+/// A run that was done.
+struct Done {
+    numbers: BTreeMap<String, Number>,
+    train_seconds: f64,
+    method: String,
+    group: String,
+}
+
+/// Runs a study.
+///
+/// # Errors
+/// When a run fails, a measure does not exist or the user stops it. A claim that does not hold is
+/// a verdict.
+pub fn run(study: &Study, options: &Options, watch: &mut dyn Watch) -> Result<Verdict> {
+    let begun = Instant::now();
+    let mut verdict = Verdict {
+        format_version: VERDICT_VERSION,
+        id: study.id.clone(),
+        title: study.title.clone(),
+        claim: study.claim.clone(),
+        source: study.source.clone(),
+        holds: false,
+        notes: study.notes.clone(),
+        arms: Vec::new(),
+        expected: Vec::new(),
+        controls: Vec::new(),
+        rows: Vec::new(),
+        measured: Vec::new(),
+        tuning: None,
+        n_seeds: study.seeds.len(),
+        p_value: None,
+        wall_seconds: 0.0,
+        budget_seconds: study.budget_s,
+        code_hash: CODE_HASH.to_owned(),
+        recipe_hash: recipe_hash(study),
+    };
+    match &study.plan {
+        Plan::Arms(arms) => by_arms(study, arms, options, watch, &mut verdict)?,
+        Plan::Reference(reference) => {
+            by_reference(study, reference, options, watch, &mut verdict)?;
+        }
+        Plan::Native(world, claims) => {
+            let samples = native::run(world, study, options, watch, &mut verdict)?;
+            judge(claims, &samples, &mut verdict)?;
+        }
+    }
+    if !matches!(study.plan, Plan::Reference(_)) {
+        verdict.holds =
+            verdict.expected.iter().all(|c| c.holds) && !verdict.controls.iter().any(|c| c.holds);
+    }
+    verdict.p_value = verdict
+        .expected
+        .iter()
+        .filter_map(|c| c.p)
+        .fold(None, |most: Option<f64>, p| {
+            Some(most.map_or(p, |m| m.max(p)))
+        });
+    verdict.wall_seconds = begun.elapsed().as_secs_f64();
+    if verdict.over_budget() {
+        watch.note(&format!(
+            "{} took {:.0} s, its budget is {:.0} s",
+            study.id, verdict.wall_seconds, study.budget_s
+        ));
+    }
+    Ok(verdict)
+}
+
+fn by_arms(
+    study: &Study,
+    arms: &Arms,
+    options: &Options,
+    watch: &mut dyn Watch,
+    verdict: &mut Verdict,
+) -> Result<()> {
+    let streams = Streams::new(options.data_dir);
+    let chosen = match &arms.tune {
+        None => BTreeMap::new(),
+        Some(tune) => {
+            let tuning = tune_arms(arms, tune, &streams, options, watch)?;
+            let chosen = tuning
+                .arms
+                .iter()
+                .map(|(arm, t)| (arm.clone(), pairs(&t.chosen)))
+                .collect();
+            verdict.tuning = Some(tuning);
+            chosen
+        }
+    };
+    let wanted = wanted(arms);
+    let jobs: Vec<Job> = arms
+        .arms
+        .iter()
+        .flat_map(|(name, arm)| {
+            let sets: &[(String, String)] = chosen.get(name).map_or(&[], Vec::as_slice);
+            let measures = &wanted[name];
+            study.seeds.iter().map(move |seed| Job {
+                arm: name,
+                of: arm,
+                seed: *seed,
+                sets: sets.to_vec(),
+                variation: arm.variation,
+                trial: None,
+                measures,
+            })
+        })
+        .collect();
+    let done = whole(&jobs, execute(&jobs, &streams, options, watch)?)?;
+    let mut samples = Samples::new();
+    for (name, arm) in &arms.arms {
+        let runs: Vec<(u64, &Done)> = jobs
+            .iter()
+            .zip(&done)
+            .filter(|(job, _)| job.arm == name)
+            .map(|(job, done)| (job.seed, done))
+            .collect();
+        let report = report(name, arm, &runs)?;
+        for (measure, values) in &report.per_seed {
+            let protocol = &runs[0].1.numbers[measure].protocol;
+            samples.insert(
+                (name.clone(), measure.clone()),
+                Sample {
+                    values: values.clone(),
+                    protocol: protocol.clone(),
+                },
+            );
+        }
+        verdict.arms.push(report);
+    }
+    judge(&arms.claims, &samples, verdict)
+}
+
+/// Judges what is expected and what must not be found.
+fn judge(claims: &Claims, samples: &Samples, verdict: &mut Verdict) -> Result<()> {
+    for (name, clause) in &claims.expect {
+        verdict.expected.push(clause.judge(name, samples)?);
+    }
+    for (name, control) in &claims.controls {
+        let clauses = control
+            .clauses
+            .iter()
+            .map(|(name, clause)| clause.judge(name, samples))
+            .collect::<Result<Vec<_>>>()?;
+        verdict.controls.push(ControlReport {
+            name: name.clone(),
+            about: control.about.clone(),
+            holds: clauses.iter().all(|c| c.holds),
+            clauses,
+        });
+    }
+    Ok(())
+}
+
+fn pairs(sets: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    sets.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// The measures of each arm: those reported for all, and those its clauses name.
+fn wanted(arms: &Arms) -> BTreeMap<String, BTreeMap<String, Measure>> {
+    let controls = arms
+        .claims
+        .controls
+        .values()
+        .flat_map(|c| c.clauses.iter().map(|(_, c)| c));
+    let named: BTreeSet<(String, String)> = arms
+        .claims
+        .expect
+        .values()
+        .chain(controls)
+        .flat_map(|c| c.names())
+        .collect();
+    let measure = |name: &str| {
+        let own = arms.measures.get(name).cloned();
+        (name.to_owned(), own.unwrap_or_else(|| Measure::named(name)))
+    };
+    arms.arms
+        .keys()
+        .map(|arm| {
+            let asked = named
+                .iter()
+                .filter(|(a, _)| a == arm)
+                .map(|(_, m)| m.as_str());
+            let all = arms.report.iter().map(String::as_str).chain(asked);
+            (arm.clone(), all.map(measure).collect())
+        })
+        .collect()
+}
+
+fn report(name: &str, arm: &Arm, runs: &[(u64, &Done)]) -> Result<ArmReport> {
+    let mut report = ArmReport {
+        name: name.to_owned(),
+        about: arm.about.clone(),
+        method: runs
+            .first()
+            .map_or_else(String::new, |(_, d)| d.method.clone()),
+        recipe: runs
+            .first()
+            .map_or_else(String::new, |(_, d)| d.group.clone()),
+        train_seconds: runs.iter().map(|(_, d)| d.train_seconds).sum::<f64>() / runs.len() as f64,
+        measured: Vec::new(),
+        per_seed: BTreeMap::new(),
+    };
+    let Some((_, first)) = runs.first() else {
+        return Ok(report);
+    };
+    for measure in first.numbers.keys() {
+        let numbers: Vec<(u64, &Number)> = runs
+            .iter()
+            .map(|(seed, d)| (*seed, &d.numbers[measure]))
+            .collect();
+        report.measured.push(over_seeds(&numbers)?);
+        let values = numbers.iter().map(|(_, n)| n.value).collect();
+        report.per_seed.insert(measure.clone(), values);
+    }
+    Ok(report)
+}
+
+/// Chooses coefficients: the same rule for every arm, on experiences the study may look at.
+fn tune_arms(
+    arms: &Arms,
+    tune: &Tune,
+    streams: &Streams,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Tuning> {
+    let measure = arms
+        .measures
+        .get(&tune.maximise)
+        .cloned()
+        .unwrap_or_else(|| Measure::named(&tune.maximise));
+    let measures = BTreeMap::from([(tune.maximise.clone(), measure)]);
+    let mut candidates: Vec<(&String, BTreeMap<String, String>)> = Vec::new();
+    for (arm, grid) in &tune.grid {
+        candidates.extend(crossed(grid).into_iter().map(|sets| (arm, sets)));
+    }
+    let jobs: Vec<Job> = candidates
+        .iter()
+        .flat_map(|(arm, sets)| {
+            let measures = &measures;
+            tune.seeds.iter().map(move |seed| Job {
+                arm,
+                of: &arms.arms[*arm],
+                seed: *seed,
+                sets: pairs(sets),
+                variation: Variation::First(tune.experiences),
+                trial: Some(words(sets)),
+                measures,
+            })
+        })
+        .collect();
+    let done = execute(&jobs, streams, options, watch)?;
+    let mut tuned: BTreeMap<String, Tuned> = BTreeMap::new();
+    for ((arm, sets), runs) in candidates.iter().zip(done.chunks(tune.seeds.len())) {
+        let mut score = Some(0.0);
+        for run in runs {
+            score = match run {
+                Ok(done) => {
+                    score.map(|s| s + done.numbers[&tune.maximise].value / tune.seeds.len() as f64)
+                }
+                Err(_) => None,
+            };
+        }
+        let entry = tuned.entry((*arm).clone()).or_insert_with(|| Tuned {
+            chosen: BTreeMap::new(),
+            tried: Vec::new(),
+            at_edge: false,
+        });
+        entry.tried.push((sets.clone(), score));
+    }
+    for (arm, entry) in &mut tuned {
+        // The first of equals: grids are written from weak to strong.
+        let best = entry
+            .tried
+            .iter()
+            .enumerate()
+            .fold(None, |best, (i, (_, score))| match (best, score) {
+                (Some((_, high)), Some(s)) if *s <= high => best,
+                (_, Some(s)) => Some((i, *s)),
+                (_, None) => best,
+            });
+        let Some((i, _)) = best else {
+            return Err(Error::NoMeasure {
+                arm: arm.clone(),
+                measure: tune.maximise.clone(),
+                reason: "every trial diverged".to_owned(),
+            });
+        };
+        entry.chosen = entry.tried[i].0.clone();
+        let ends = |values: &Vec<toml::Value>, chosen: &str| {
+            let ends = [values.first(), values.last()];
+            values.len() > 1 && ends.into_iter().flatten().any(|v| v.to_string() == chosen)
+        };
+        let grid = &tune.grid[arm];
+        entry.at_edge = entry
+            .chosen
+            .iter()
+            .any(|(key, value)| ends(&grid[key], value));
+        watch.note(&format!("{arm}: {}", words(&entry.chosen)));
+    }
+    Ok(Tuning {
+        rule: format!(
+            "for every arm the value with the highest {} on the first {} experiences, seeds {:?}",
+            tune.maximise, tune.experiences, tune.seeds
+        ),
+        trials: jobs.len(),
+        arms: tuned,
+    })
+}
+
+fn words(sets: &BTreeMap<String, String>) -> String {
+    let each: Vec<String> = sets.iter().map(|(k, v)| format!("{k} = {v}")).collect();
+    each.join(", ")
+}
+
+/// Every combination of a grid's values.
+fn crossed(grid: &BTreeMap<String, Vec<toml::Value>>) -> Vec<BTreeMap<String, String>> {
+    let mut all = vec![BTreeMap::new()];
+    for (key, values) in grid {
+        all = all
+            .iter()
+            .flat_map(|sets: &BTreeMap<String, String>| {
+                values.iter().map(move |value| {
+                    let mut sets = sets.clone();
+                    sets.insert(key.clone(), value.to_string());
+                    sets
+                })
+            })
+            .collect();
+    }
+    all
+}
+
+fn by_reference(
+    study: &Study,
+    reference: &Reference,
+    options: &Options,
+    watch: &mut dyn Watch,
+    verdict: &mut Verdict,
+) -> Result<()> {
+    let streams = Streams::new(options.data_dir);
+    let rule = Rule {
+        slack: reference.slack,
+        half_width: reference.half_width,
+    };
+    let mut wanted: BTreeMap<&String, BTreeMap<String, Measure>> = BTreeMap::new();
+    for row in reference.rows.values() {
+        let measure = row.measure.as_ref().unwrap_or(&reference.measure);
+        for arm in [Some(&row.arm), row.zero.as_ref()].into_iter().flatten() {
+            wanted
+                .entry(arm)
+                .or_default()
+                .insert(measure.clone(), Measure::named(measure));
+        }
+    }
+    let mut runs: BTreeMap<String, Vec<(u64, Done)>> = BTreeMap::new();
+    let mut seeds: BTreeMap<&String, Vec<u64>> = wanted
+        .keys()
+        .map(|arm| (*arm, study.seeds.clone()))
+        .collect();
+    let first = study.seeds.len();
+    loop {
+        let jobs: Vec<Job> = seeds
+            .iter()
+            .flat_map(|(arm, seeds)| {
+                let measures = &wanted[*arm];
+                let of = &reference.arms[*arm];
+                seeds.iter().map(move |seed| Job {
+                    arm,
+                    of,
+                    seed: *seed,
+                    sets: Vec::new(),
+                    variation: of.variation,
+                    trial: None,
+                    measures,
+                })
+            })
+            .collect();
+        let done = whole(&jobs, execute(&jobs, &streams, options, watch)?)?;
+        for (job, done) in jobs.iter().zip(done) {
+            runs.entry(job.arm.to_owned())
+                .or_default()
+                .push((job.seed, done));
+        }
+        // Only an interval that is too wide asks for more, whatever it says.
+        seeds = BTreeMap::new();
+        for row in reference.rows.values() {
+            let measure = row.measure.as_ref().unwrap_or(&reference.measure);
+            let ours = Ours::of(&percent(&runs[&row.arm], measure))?;
+            let have = ours.values.len();
+            if ours.half_width() > reference.half_width && have < reference.most_seeds {
+                let next = study.seeds.iter().max().copied().unwrap_or_default() + 1;
+                let from = next + (have - first) as u64;
+                let more = first.min(reference.most_seeds - have) as u64;
+                for arm in [Some(&row.arm), row.zero.as_ref()].into_iter().flatten() {
+                    let added: Vec<u64> = (from..from + more)
+                        .filter(|s| runs[arm].iter().all(|(known, _)| known != s))
+                        .collect();
+                    seeds.insert(arm, added);
+                }
+            }
+        }
+        if seeds.is_empty() {
+            break;
+        }
+    }
+    for (name, row) in &reference.rows {
+        let measure = row.measure.as_ref().unwrap_or(&reference.measure);
+        let of = |arm: &String| Ours::of(&percent(&runs[arm], measure));
+        let zero = row.zero.as_ref().map(of).transpose()?;
+        verdict
+            .rows
+            .push(rule.judge(name, row, of(&row.arm)?, zero));
+    }
+    for (arm, runs) in &runs {
+        let runs: Vec<(u64, &Done)> = runs.iter().map(|(s, d)| (*s, d)).collect();
+        verdict.n_seeds = verdict.n_seeds.max(runs.len());
+        verdict.arms.push(report(arm, &reference.arms[arm], &runs)?);
+    }
+    verdict.holds = verdict.rows.iter().all(|r| r.holds);
+    Ok(())
+}
+
+fn percent(runs: &[(u64, Done)], measure: &str) -> Vec<f64> {
+    runs.iter()
+        .map(|(_, d)| 100.0 * d.numbers[measure].value)
+        .collect()
+}
+
+/// Streams and datasets, built once and shared by the runs that read them.
+struct Streams<'a> {
+    data_dir: &'a Path,
+    splits: Mutex<HashMap<String, Arc<Split>>>,
+    built: Mutex<HashMap<String, Slot>>,
+}
+
+/// A stream that is built by whoever comes first.
+type Slot = Arc<Mutex<Option<Arc<Stream>>>>;
+
+impl<'a> Streams<'a> {
+    fn new(data_dir: &'a Path) -> Self {
+        Self {
+            data_dir,
+            splits: Mutex::default(),
+            built: Mutex::default(),
+        }
+    }
+
+    fn split(&self, name: &str) -> Result<Arc<Split>> {
+        let mut splits = self.splits.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(split) = splits.get(name) {
+            return Ok(split.clone());
+        }
+        let split = Arc::new(ebb_data::load(name, self.data_dir)?);
+        splits.insert(name.to_owned(), split.clone());
+        Ok(split)
+    }
+
+    /// The stream of a recipe as `variation` shows it.
+    fn get(&self, recipe: &Recipe, variation: Variation) -> Result<Arc<Stream>> {
+        let (spec, seed) = (&recipe.file().stream, recipe.file().seed);
+        let text = toml::to_string(spec).unwrap_or_default();
+        let slot = {
+            let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+            built
+                .entry(format!("{seed} {variation:?} {text}"))
+                .or_default()
+                .clone()
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = &*slot {
+            return Ok(stream.clone());
+        }
+        let whole = spec.build_on(&*self.split(&spec.dataset)?, seed)?;
+        let stream = variation
+            .of(whole, Key::new(seed, "study variation"))
+            .map_err(|reason| Error::Study {
+                id: format!("{variation:?}"),
+                reason,
+            })?;
+        Ok(slot.insert(Arc::new(stream)).clone())
+    }
+}
+
+/// Runs jobs, `options.threads` at a time, and gives them back in their order.
+fn execute(
+    jobs: &[Job],
+    streams: &Streams,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Result<Done>>> {
+    watch.ahead(jobs.len());
+    let workers = options.threads.clamp(1, jobs.len().max(1));
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let (send, receive) = mpsc::channel();
+    let mut done: Vec<Option<Result<Done>>> = jobs.iter().map(|_| None).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let send = send.clone();
+            let (next, failed) = (&next, &failed);
+            scope.spawn(move || {
+                // One run one thread: two runs side by side use two cores better than two threads
+                // of one small run do.
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().ok();
+                while !failed.load(Ordering::Relaxed) && !options.stop.load(Ordering::Relaxed) {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(i) else { return };
+                    let begun = Instant::now();
+                    let result = match (&pool, workers) {
+                        (Some(pool), 2..) => pool.install(|| one(job, streams, options)),
+                        _ => one(job, streams, options),
+                    };
+                    // A trial that diverges is an answer; everything else ends the study.
+                    let fatal = match &result {
+                        Ok(_) => false,
+                        Err(e) => job.trial.is_none() || !diverged(e),
+                    };
+                    failed.fetch_or(fatal, Ordering::Relaxed);
+                    if send
+                        .send((i, begun.elapsed().as_secs_f64(), result))
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(send);
+        for (i, seconds, result) in receive {
+            if let Ok(d) = &result {
+                watch.run(&Ended {
+                    arm: jobs[i].arm.to_owned(),
+                    seed: jobs[i].seed,
+                    trial: jobs[i].trial.clone(),
+                    seconds,
+                    measured: d
+                        .numbers
+                        .iter()
+                        .map(|(k, n)| (k.clone(), n.value))
+                        .collect(),
+                });
+            }
+            done[i] = Some(result);
+        }
+    });
+    if failed.load(Ordering::Relaxed) {
+        let fatal = done.into_iter().zip(jobs).find_map(|(d, job)| match d {
+            Some(Err(e)) if job.trial.is_none() || !diverged(&e) => Some(e),
+            _ => None,
+        });
+        return Err(fatal.unwrap_or(Error::Stopped));
+    }
+    done.into_iter().map(|d| d.ok_or(Error::Stopped)).collect()
+}
+
+/// Every run, or the first failure.
+fn whole(jobs: &[Job], done: Vec<Result<Done>>) -> Result<Vec<Done>> {
+    assert_eq!(jobs.len(), done.len(), "a result a job");
+    done.into_iter().collect()
+}
+
+fn diverged(error: &Error) -> bool {
+    matches!(error, Error::Run { source, .. } if matches!(**source, ebb_learn::Error::Diverged { .. }))
+}
+
+fn one(job: &Job, streams: &Streams, options: &Options) -> Result<Done> {
+    let failed = |source: ebb_learn::Error| match source {
+        ebb_learn::Error::Interrupted { .. } => Error::Stopped,
+        source => Error::Run {
+            arm: job.arm.to_owned(),
+            seed: job.seed,
+            source: Box::new(source),
+        },
+    };
+    let recipe = job.of.recipe(job.seed, &job.sets).map_err(failed)?;
+    let session = match recipe.file().data {
+        DataPlan::Sequential => {
+            Session::on(&recipe, streams.get(&recipe, job.variation)?).map_err(failed)?
+        }
+        DataPlan::Cumulative | DataPlan::Joint => {
+            if job.variation != Variation::Whole {
+                return Err(Error::Study {
+                    id: job.arm.to_owned(),
+                    reason: "an arm that gathers its experiences is shown all of them".to_owned(),
+                });
+            }
+            Session::new(&recipe, options.data_dir).map_err(failed)?
+        }
+    };
+    let stream = session.stream.clone();
+    let mut around = Around {
+        data_dir: options.data_dir,
+        progress: &mut Silent,
+        stop: options.stop,
+    };
+    let summary = learn_session(session, None, &mut around).map_err(failed)?;
+    let mut numbers = BTreeMap::new();
+    for (name, measure) in job.measures {
+        let number = measure
+            .take(name, &summary, &stream)
+            .map_err(|reason| Error::NoMeasure {
+                arm: job.arm.to_owned(),
+                measure: name.clone(),
+                reason,
+            })?;
+        numbers.insert(name.clone(), number);
+    }
+    Ok(Done {
+        numbers,
+        train_seconds: summary.cost.train_seconds.unwrap_or_default(),
+        method: summary.method,
+        group: recipe.group(),
+    })
+}
