@@ -92,13 +92,9 @@ impl Error {
             | Error::Io { .. } => {
                 Some("check that the path is right and that you may use it".into())
             }
-            Error::Record(ebb_record::Error::Damaged { .. })
-            | Error::Learn(ebb_learn::Error::Record(ebb_record::Error::Damaged { .. }))
-            | Error::Learn(ebb_learn::Error::Checkpoint { .. }) => Some(
-                "nothing else was touched: restore the file from a copy, or start again with \
-                 `ebb learn RUN/recipe.toml -o ANOTHER`"
-                    .into(),
-            ),
+            Error::Record(ebb_record::Error::Damaged { .. }) => {
+                Some("nothing else was touched: restore the file from a copy".into())
+            }
             Error::Record(ebb_record::Error::NoState { .. }) => {
                 Some("`ebb states RUN` lists the states of a run".into())
             }
@@ -115,6 +111,17 @@ impl Error {
                 "the run is kept: `ebb report {run}` shows how it went; to try again, \
                  `ebb learn {run}/recipe.toml --set train.lr=…` (going on with it would end alike)"
             )),
+            Error::Learn(
+                ebb_learn::Error::Record(ebb_record::Error::Damaged { .. })
+                | ebb_learn::Error::Checkpoint { .. },
+            ) => Some(format!(
+                "nothing else was touched: restore the file from a copy, or start again with \
+                 `ebb learn {run}/recipe.toml`"
+            )),
+            // The message says itself what to do.
+            Error::Learn(ebb_learn::Error::Record(
+                ebb_record::Error::DiskFull { .. } | ebb_record::Error::Locked { .. },
+            )) => None,
             _ => Some(format!(
                 "the run is kept: once the cause is gone, `ebb resume {run}` goes on"
             )),

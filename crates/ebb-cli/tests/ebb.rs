@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A directory of its own, and the program in it.
 struct Desk {
@@ -464,7 +464,118 @@ fn a_reader_that_leaves_is_no_failure() {
     assert_eq!(out.status.code(), Some(0));
 }
 
-/// Sends a signal to a run as soon as it has committed `after` checkpoints' worth of records.
+/// A study of two arms that claims a gain of at least so much.
+fn study(gain: &str) -> String {
+    format!(
+        "id = \"T001\"\ntitle = \"Replay\"\nclaim = \"replay helps\"\nsource = \"a test\"\n\
+         budget_s = 20\nseeds = 2\n[base]\nstream = {{ dataset = \"digits\", split = 5 }}\n\
+         evaluate = {{ every = 0 }}\n[arm.er]\nabout = \"replay\"\nset = {{ method = \"er\" }}\n\
+         [arm.plain]\nabout = \"none\"\nset = {{ method = \"fine-tune\" }}\n\
+         [expect]\ngain = \"min(er.average_accuracy - plain.average_accuracy) >= {gain}\"\n"
+    )
+}
+
+#[test]
+fn a_study_says_by_its_exit_code_whether_it_holds() {
+    let desk = Desk::new();
+    for (file, gain) in [("true.toml", "0.1"), ("false.toml", "0.99")] {
+        std::fs::write(desk.path(file), study(gain)).unwrap();
+    }
+    let out = desk.ebb(&["study", "run", "true.toml", "-o", "e"]);
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("T001 holds") && text.contains("✓ gain"),
+        "{text}"
+    );
+    let stored = std::fs::read(desk.path("e/T001.json")).unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    // The same claim as a stricter one does not hold: that is 1, and no error.
+    let out = desk.ebb(&["study", "run", "false.toml", "-o", "f", "--json"]);
+    assert_eq!(out.status.code(), Some(1));
+    let verdicts: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(verdicts[0]["holds"], false);
+    // Both measured the same, whichever was asked.
+    assert_eq!(
+        verdicts[0]["arms"][0]["per_seed"],
+        stored["arms"][0]["per_seed"]
+    );
+    let checked = desk.ebb(&["study", "check", "false.toml", "-o", "e"]);
+    assert_eq!(checked.status.code(), Some(1), "it was recorded as holding");
+    assert_eq!(
+        desk.ebb(&["study", "check", "false.toml", "-o", "f"])
+            .status
+            .code(),
+        Some(0)
+    );
+    let shown = desk.done(&["study", "show", "true.toml", "-o", "e"]);
+    assert!(
+        shown.contains("replay helps") && shown.contains("verdict    holds"),
+        "{shown}"
+    );
+    assert!(
+        desk.fails(&["study", "run", "S999"])
+            .contains("there is no study `S999`")
+    );
+    assert!(desk.fails(&["study", "run"]).contains("--all"));
+}
+
+#[test]
+fn every_shipped_study_is_listed_and_shown() {
+    let desk = Desk::new();
+    let list = desk.json(&["study", "list", "--json"]);
+    let list = list.as_array().unwrap();
+    assert!(list.len() >= 16);
+    for study in list {
+        let id = study["id"].as_str().unwrap();
+        assert!(
+            desk.done(&["study", "show", id])
+                .contains(study["title"].as_str().unwrap())
+        );
+    }
+}
+
+/// A safetensors file of 40 records with two inputs each.
+fn own_data(path: &Path, spoil: Option<usize>, label: impl Fn(usize) -> u8) {
+    let header = br#"{"x":{"dtype":"F32","shape":[40,2],"data_offsets":[0,320]},"y":{"dtype":"U8","shape":[40],"data_offsets":[320,360]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header);
+    for i in 0..80 {
+        let x = if spoil == Some(i) {
+            f32::NAN
+        } else {
+            i as f32 / 80.0
+        };
+        bytes.extend(x.to_le_bytes());
+    }
+    bytes.extend((0..40).map(label));
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn bad_data_is_named_and_nothing_is_written() {
+    let desk = Desk::new();
+    let learn = |name: &str, split: &str| {
+        let dataset = format!("--set=stream.dataset=\"{name}\"");
+        desk.fails(&["learn", "--method=er", &dataset, split, "-o", "r"])
+    };
+    own_data(&desk.path("nan.safetensors"), Some(7), |i| (i % 4) as u8);
+    let error = learn("nan.safetensors", "--set=stream.split=2");
+    assert!(
+        error.contains("nan.safetensors") && error.contains("NaN"),
+        "{error}"
+    );
+    // Class 2 has no example, and it is alone in its experience.
+    own_data(&desk.path("gap.safetensors"), None, |i| [0, 1, 3][i % 3]);
+    let error = learn("gap.safetensors", "--set=stream.split=4");
+    assert!(error.contains("no training example"), "{error}");
+    std::fs::write(desk.path("cut.safetensors"), b"not one").unwrap();
+    let error = learn("cut.safetensors", "--set=stream.split=2");
+    assert!(error.contains("cut.safetensors is malformed"), "{error}");
+    assert!(!desk.path("r").exists());
+}
+
+/// Sends a signal.
 #[cfg(unix)]
 fn signal(child: &std::process::Child, name: &str) {
     let status = Command::new("kill")
@@ -490,7 +601,9 @@ fn wait_for(path: &Path) {
 #[test]
 fn ctrl_c_saves_and_the_rest_is_the_same_run() {
     let desk = Desk::new();
+    let begun = Instant::now();
     desk.done(&[&LONG[..], &["whole"]].concat());
+    let whole = begun.elapsed();
     for name in ["-INT", "-TERM"] {
         let run = format!("stopped{name}");
         let mut command = desk.command(&[&LONG[..], &[&run]].concat());
@@ -500,7 +613,7 @@ fn ctrl_c_saves_and_the_rest_is_the_same_run() {
             .spawn()
             .unwrap();
         wait_for(&desk.path(&run).join("states/HEAD"));
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(whole.mul_f64(0.3));
         signal(&child, name);
         let out = child.wait_with_output().unwrap();
         let error = String::from_utf8(out.stderr).unwrap();
@@ -528,9 +641,44 @@ fn ctrl_c_saves_and_the_rest_is_the_same_run() {
 
 #[cfg(unix)]
 #[test]
+fn a_damaged_checkpoint_is_named_and_left_alone() {
+    let desk = Desk::new();
+    let run = desk.command(&[&LONG[..], &["r"]].concat());
+    let mut child = { run }
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(&desk.path("r/states/HEAD"));
+    std::thread::sleep(Duration::from_millis(50));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let states = desk.json(&["states", "r", "--json"]);
+    let states = states.as_array().unwrap();
+    let head = states.iter().find(|s| s["head"] == true).unwrap();
+    let id = head["id"].as_str().unwrap();
+    let weights = desk.path("r/states").join(id).join("weights.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    for bytes in [
+        &whole[..whole.len() / 2],
+        &[],
+        &[&whole[..whole.len() - 1], &[7]].concat(),
+    ] {
+        std::fs::write(&weights, bytes).unwrap();
+        let error = desk.fails(&["resume", "r"]);
+        assert!(error.contains("weights.safetensors` is damaged"), "{error}");
+        assert!(error.contains("restore the file from a copy"), "{error}");
+    }
+    // With the copy back in its place the run goes on.
+    std::fs::write(&weights, &whole).unwrap();
+    desk.done(&["resume", "r", "--quiet"]);
+}
+
+#[cfg(unix)]
+#[test]
 fn a_killed_run_goes_on_to_the_same_bits() {
     let desk = Desk::new();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     desk.done(&[&LONG[..], &["whole"]].concat());
     let whole = begun.elapsed();
     for (i, share) in [0.02, 0.2, 0.45, 0.7, 0.95].into_iter().enumerate() {

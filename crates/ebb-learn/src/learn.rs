@@ -48,12 +48,26 @@ pub fn learn(recipe: &Recipe, out: Option<&Path>, around: &mut Around) -> Result
 /// # Errors
 /// As [`learn`].
 pub fn learn_session(session: Session, out: Option<&Path>, around: &mut Around) -> Result<Summary> {
+    learn_keeping(session, out, around).map(|(summary, _)| summary)
+}
+
+/// The same; the session comes back as it was at the end, for those who look into the model, the
+/// memory or the forgetting events.
+///
+/// # Errors
+/// As [`learn`].
+pub fn learn_keeping(
+    session: Session,
+    out: Option<&Path>,
+    around: &mut Around,
+) -> Result<(Summary, Session)> {
     match out {
         None => begin(session, Recorder::in_memory(), "memory", around),
         Some(path) => {
             let environment = ebb_record::Environment::collect(versions(), threads());
             let dir = RunDir::create(path, session.recipe.text(), &environment)?;
-            learn_into(session, dir, around)
+            let recorder = Recorder::to_directory(dir)?;
+            begin(session, recorder, &name_of(path), around)
         }
     }
 }
@@ -64,10 +78,16 @@ pub fn learn_session(session: Session, out: Option<&Path>, around: &mut Around) 
 /// As [`learn`].
 pub fn learn_into(session: Session, dir: RunDir, around: &mut Around) -> Result<Summary> {
     let name = name_of(dir.root());
-    begin(session, Recorder::to_directory(dir)?, &name, around)
+    let recorder = Recorder::to_directory(dir)?;
+    begin(session, recorder, &name, around).map(|(summary, _)| summary)
 }
 
-fn begin(session: Session, recorder: Recorder, name: &str, around: &mut Around) -> Result<Summary> {
+fn begin(
+    session: Session,
+    recorder: Recorder,
+    name: &str,
+    around: &mut Around,
+) -> Result<(Summary, Session)> {
     let mut run = Run::new(session, recorder);
     run.start(name)?;
     run.go(around)
@@ -93,7 +113,8 @@ pub fn resume_into(dir: RunDir, around: &mut Around) -> Result<Summary> {
         return learn_into(session, dir, around);
     };
     session.restore(&dir.states().checkout(&id)?)?;
-    Run::new(session, Recorder::to_directory(dir)?).go(around)
+    let run = Run::new(session, Recorder::to_directory(dir)?);
+    run.go(around).map(|(summary, _)| summary)
 }
 
 fn name_of(path: &Path) -> String {
@@ -113,6 +134,12 @@ fn versions() -> std::collections::BTreeMap<String, String> {
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// How often a memory is repeated beside `rows` new ones: as in the code of Hsu et al. 2018, by
+/// its capacity and rounded down.
+fn repeats(rows: usize, capacity: usize) -> usize {
+    (rows / capacity.max(1)).max(1)
 }
 
 /// One row's origin in a pass over an experience.
@@ -163,7 +190,7 @@ impl Run {
     }
 
     /// The whole loop.
-    fn go(mut self, around: &mut Around) -> Result<Summary> {
+    fn go(mut self, around: &mut Around) -> Result<(Summary, Session)> {
         let experiences = self.s.stream.experiences.len();
         let total: u64 = (0..experiences).map(|e| self.steps_of(e)).sum();
         around
@@ -174,7 +201,7 @@ impl Run {
             self.experience(index, total, around)?;
         }
         around.progress.end();
-        self.recorder.finish()
+        Ok((self.recorder.finish()?, self.s))
     }
 
     fn experience(&mut self, index: usize, total: u64, around: &mut Around) -> Result<()> {
@@ -418,8 +445,7 @@ impl Run {
             .as_ref()
             .filter(|r| r.concatenated().is_some());
         if let Some(memory) = mixed.map(|r| &r.memory).filter(|m| !m.is_empty()) {
-            let repeats = (train.len() as f64 / memory.len() as f64).round().max(1.0) as u64;
-            for repeat in 0..repeats {
+            for repeat in 0..repeats(train.len(), memory.config().capacity) as u64 {
                 let key = key.sub("remembered").at(repeat);
                 order.extend(
                     memory
@@ -459,8 +485,7 @@ impl Run {
                 0 => replay.memory.config().capacity,
                 n => n,
             };
-            let repeats = (rows as f64 / held.max(1) as f64).round().max(1.0);
-            rows += repeats as usize * held;
+            rows += repeats(rows, replay.memory.config().capacity) * held;
         }
         self.s.batches(rows) as u64 * train.epochs as u64
     }

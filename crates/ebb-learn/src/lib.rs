@@ -26,7 +26,7 @@ pub mod spec;
 pub mod update;
 
 pub use error::{Error, Result};
-pub use learn::{Around, learn, learn_into, learn_session, resume, resume_into};
+pub use learn::{Around, learn, learn_into, learn_keeping, learn_session, resume, resume_into};
 pub use methods::MethodCard;
 pub use oracle::Oracle;
 pub use progress::{Progress, Silent};

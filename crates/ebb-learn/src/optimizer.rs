@@ -46,7 +46,9 @@ pub struct OptimizerSettings {
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     settings: OptimizerSettings,
-    steps: u64,
+    /// Steps of each tensor since its first gradient that was not 0: the head of a task that
+    /// comes late starts its bias correction when it is first used.
+    steps: Vec<u64>,
     moments: Vec<(&'static str, Weights)>,
 }
 
@@ -61,17 +63,21 @@ impl Optimizer {
         };
         Self {
             settings,
-            steps: 0,
+            steps: vec![0; layout.entries().len()],
             moments: names.iter().map(|n| (*n, Weights::zeros(layout))).collect(),
         }
     }
 
     /// One step along `gradient` at learning rate `lr`, in place.
     pub fn step(&mut self, model: &mut Model, gradient: &Weights, lr: f64) {
-        self.steps += 1;
         let s = self.settings;
         let layout = gradient.layout().clone();
         let g = gradient.as_slice();
+        for (steps, entry) in self.steps.iter_mut().zip(layout.entries()) {
+            if *steps > 0 || g[entry.range.clone()].iter().any(|v| *v != 0.0) {
+                *steps += 1;
+            }
+        }
         let (lr32, wd) = (lr as f32, s.weight_decay as f32);
         let range = |i: usize| layout.entries()[i].range.clone();
         match (s.kind, self.moments.as_mut_slice()) {
@@ -88,8 +94,7 @@ impl Optimizer {
             (OptimizerKind::Adam | OptimizerKind::Adamw, [(_, m), (_, v)]) => {
                 let (m, v) = (m.as_mut_slice(), v.as_mut_slice());
                 let decoupled = s.kind == OptimizerKind::Adamw;
-                let t = self.steps as f64;
-                let step = optim::AdamStep {
+                let step = |t: f64| optim::AdamStep {
                     lr: lr32,
                     beta1: s.betas[0] as f32,
                     beta2: s.betas[1] as f32,
@@ -99,8 +104,13 @@ impl Optimizer {
                     correction1: (1.0 - s.betas[0].powf(t)) as f32,
                     correction2: (1.0 - s.betas[1].powf(t)) as f32,
                 };
+                let steps = &self.steps;
                 model.update(|i, p| {
-                    optim::adam(p, &g[range(i)], &mut m[range(i)], &mut v[range(i)], step);
+                    // A tensor without a gradient so far has nothing to move it.
+                    if steps[i] > 0 {
+                        let step = step(steps[i] as f64);
+                        optim::adam(p, &g[range(i)], &mut m[range(i)], &mut v[range(i)], step);
+                    }
                 });
             }
             (OptimizerKind::Adagrad, [(_, v), ..]) => {
@@ -116,9 +126,9 @@ impl Optimizer {
         }
     }
 
-    /// Steps taken.
-    pub fn steps(&self) -> u64 {
-        self.steps
+    /// Steps of each tensor since its first gradient that was not 0.
+    pub fn steps(&self) -> &[u64] {
+        &self.steps
     }
 
     /// The state by name, to be saved.
@@ -127,8 +137,15 @@ impl Optimizer {
     }
 
     /// Puts saved state back.
-    pub fn restore(&mut self, steps: u64, mut load: impl FnMut(&str) -> Option<Weights>) -> bool {
-        self.steps = steps;
+    pub fn restore(
+        &mut self,
+        steps: &[u64],
+        mut load: impl FnMut(&str) -> Option<Weights>,
+    ) -> bool {
+        if steps.len() != self.steps.len() {
+            return false;
+        }
+        self.steps.copy_from_slice(steps);
         for (name, moment) in &mut self.moments {
             match load(name) {
                 Some(w) => *moment = w,
@@ -138,9 +155,9 @@ impl Optimizer {
         true
     }
 
-    /// Forgets everything: fresh moments, step 0.
+    /// Forgets everything: fresh moments, no steps.
     pub fn reset(&mut self) {
-        self.steps = 0;
+        self.steps.fill(0);
         for (_, m) in &mut self.moments {
             m.fill(0.0);
         }

@@ -39,7 +39,7 @@ pub struct Position {
 struct Progress {
     format_version: u32,
     position: Position,
-    optimizer_steps: u64,
+    optimizer_steps: Vec<u64>,
     meter: Meter,
     seconds: f64,
     train_seconds: f64,
@@ -101,7 +101,9 @@ impl Session {
         let file = recipe.file();
         let key = Key::new(file.seed, "learn");
         let outputs = outputs(&stream);
-        let network = file.network.build(stream.shape(), outputs)?;
+        let network = file
+            .network
+            .build_heads(stream.shape(), stream.classes, stream.heads)?;
         let model = Model::new(network, key.sub("initialise"), &Device::flex());
         let optimizer = Optimizer::new(recipe.optimizer(), model.layout());
         let class_sets = ClassSets::at(&stream, 0, file.train.classes);
@@ -145,7 +147,7 @@ impl Session {
         let progress = Progress {
             format_version: FORMAT,
             position: self.position,
-            optimizer_steps: self.optimizer.steps(),
+            optimizer_steps: self.optimizer.steps().to_vec(),
             meter: self.oracle.meter,
             seconds,
             train_seconds,
@@ -220,13 +222,18 @@ impl Session {
         }
         let groups: Vec<(&str, &Arc<ebb_space::Layout>)> =
             self.optimizer.state().map(|(n, _)| (n, &layout)).collect();
+        let fits;
         if !groups.is_empty() {
             let path = state.path("optimizer.safetensors");
             let mut loaded = ebb_record::load_groups(&path, &groups)?.into_iter();
-            self.optimizer
-                .restore(progress.optimizer_steps, |_| loaded.next());
+            fits = self
+                .optimizer
+                .restore(&progress.optimizer_steps, |_| loaded.next());
         } else {
-            self.optimizer.restore(progress.optimizer_steps, |_| None);
+            fits = self.optimizer.restore(&progress.optimizer_steps, |_| None);
+        }
+        if !fits {
+            return Err(bad("its optimizer state belongs to another network".into()));
         }
         for (i, (p, names)) in self
             .penalties

@@ -2,10 +2,11 @@
 //! max pooling, then one hidden linear layer and the head.
 //!
 //! Paths: `blocks.{i}.conv.weight` `[out, in, 3, 3]`, `blocks.{i}.conv.bias`, `blocks.{i}.norm.*`,
-//! `hidden.weight`, `hidden.bias`, `head.weight`, `head.bias`. Taps: `blocks.{i}.in`,
-//! `blocks.{i}.pre`, `blocks.{i}.out`, `hidden.in`, `hidden.out`, `head.in`, `head.out`.
+//! `hidden.weight`, `hidden.bias`, and the heads'. Taps: `blocks.{i}.in`, `blocks.{i}.pre`,
+//! `blocks.{i}.out`, `hidden.in`, `hidden.out`, and the heads'.
 
 use crate::activation::dropout;
+use crate::heads::Heads;
 use crate::init::Init;
 use crate::network::{Network, Output, Pass};
 use crate::norm::BatchNorm;
@@ -27,7 +28,7 @@ pub struct Cnn {
     norms: Vec<BatchNorm>,
     hidden: usize,
     flat: usize,
-    outputs: usize,
+    heads: Heads,
     dropout: f64,
     init: Init,
 }
@@ -40,6 +41,7 @@ impl Cnn {
         channels: &[usize],
         hidden: usize,
         outputs: usize,
+        heads: usize,
         norm: bool,
         dropout: f64,
         init: Init,
@@ -78,8 +80,8 @@ impl Cnn {
         }
         entries.push(("hidden.weight".into(), vec![hidden, flat]));
         entries.push(("hidden.bias".into(), vec![hidden]));
-        entries.push(("head.weight".into(), vec![outputs, hidden]));
-        entries.push(("head.bias".into(), vec![outputs]));
+        let heads = Heads::new(entries.len(), heads, hidden, outputs);
+        entries.extend(heads.entries());
         Ok(Self {
             layout: Layout::new(entries)?,
             buffers: Layout::new(running)?,
@@ -88,7 +90,7 @@ impl Cnn {
             norms,
             hidden,
             flat,
-            outputs,
+            heads,
             dropout,
             init,
         })
@@ -123,14 +125,10 @@ impl Network for Cnn {
             }
             input = c;
         }
-        for (layer, inputs, outputs) in [
-            ("hidden", self.flat, self.hidden),
-            ("head", self.hidden, self.outputs),
-        ] {
-            let (w, b) = (format!("{layer}.weight"), format!("{layer}.bias"));
-            self.init
-                .fill(&mut weights, key, &w, Some(&b), inputs, outputs);
-        }
+        let (w, b) = ("hidden.weight", Some("hidden.bias"));
+        self.init
+            .fill(&mut weights, key, w, b, self.flat, self.hidden);
+        self.heads.initialise(&mut weights, key, self.init);
         (weights, buffers)
     }
 
@@ -163,15 +161,7 @@ impl Network for Cnn {
         );
         let h = dropout(h, self.dropout, "hidden.out", pass.mode);
         let h = pass.taps.at("hidden.out", h);
-        let features = pass.taps.at("head.in", h);
-        let logits = fused_linear(
-            features.clone(),
-            pass.param(next + 2),
-            pass.param(next + 3),
-            Activation::Identity,
-        );
-        let logits = pass.taps.at("head.out", logits);
-        Output { logits, features }
+        self.heads.forward(h, pass)
     }
 
     fn inputs(&self) -> usize {
@@ -179,13 +169,13 @@ impl Network for Cnn {
     }
 
     fn outputs(&self) -> usize {
-        self.outputs
+        self.heads.outputs()
     }
 
     fn taps(&self) -> Vec<String> {
         let blocks = (0..self.channels.len())
             .flat_map(|i| ["in", "pre", "out"].map(|at| format!("blocks.{i}.{at}")));
-        let tail = ["hidden.in", "hidden.out", "head.in", "head.out"].map(str::to_owned);
-        blocks.chain(tail).collect()
+        let tail = ["hidden.in", "hidden.out"].map(str::to_owned);
+        blocks.chain(tail).chain(self.heads.taps()).collect()
     }
 }

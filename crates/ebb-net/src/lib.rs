@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod cnn;
+mod heads;
 pub mod init;
 pub mod mlp;
 pub mod model;

@@ -1,9 +1,10 @@
 //! The multi-layer perceptron.
 //!
-//! Paths: `layers.{i}.weight`, `layers.{i}.bias`, `head.weight`, `head.bias`. Taps:
-//! `layers.{i}.in`, `layers.{i}.pre`, `layers.{i}.out`, `head.in`, `head.out`.
+//! Paths: `layers.{i}.weight`, `layers.{i}.bias`, and the heads'. Taps: `layers.{i}.in`,
+//! `layers.{i}.pre`, `layers.{i}.out`, and the heads'.
 
 use crate::activation::{ActivationKind, dropout};
+use crate::heads::Heads;
 use crate::init::Init;
 use crate::network::{LinearSite, Network, Output, Pass};
 use burn::tensor::Tensor;
@@ -21,6 +22,7 @@ pub struct Mlp {
     dropout: f64,
     init: Init,
     names: Vec<Names>,
+    heads: Heads,
 }
 
 #[derive(Debug)]
@@ -33,14 +35,16 @@ struct Names {
 }
 
 impl Mlp {
-    /// `widths` = inputs, hidden layers, outputs.
+    /// `widths` = inputs and hidden layers; `heads` heads of `outputs` outputs follow.
     pub fn new(
         widths: &[usize],
+        outputs: usize,
+        heads: usize,
         activation: ActivationKind,
         dropout: f64,
         init: Init,
     ) -> crate::Result<Self> {
-        if widths.len() < 2 || widths.contains(&0) {
+        if widths.is_empty() || widths.contains(&0) || outputs == 0 {
             return Err(crate::Error::Spec {
                 reason: format!("every layer needs at least one unit, the widths are {widths:?}"),
             });
@@ -50,29 +54,23 @@ impl Mlp {
                 reason: format!("dropout must lie in [0, 1), it is {dropout}"),
             });
         }
-        let last = widths.len() - 2;
-        let names: Vec<Names> = (0..=last)
-            .map(|i| {
-                let prefix = if i == last {
-                    "head".to_owned()
-                } else {
-                    format!("layers.{i}")
-                };
-                Names {
-                    weight: format!("{prefix}.weight"),
-                    bias: format!("{prefix}.bias"),
-                    input: format!("{prefix}.in"),
-                    pre: format!("{prefix}.pre"),
-                    out: format!("{prefix}.out"),
-                }
+        let names: Vec<Names> = (0..widths.len() - 1)
+            .map(|i| Names {
+                weight: format!("layers.{i}.weight"),
+                bias: format!("layers.{i}.bias"),
+                input: format!("layers.{i}.in"),
+                pre: format!("layers.{i}.pre"),
+                out: format!("layers.{i}.out"),
             })
             .collect();
-        let layout = Layout::new(names.iter().enumerate().flat_map(|(i, n)| {
+        let heads = Heads::new(2 * names.len(), heads, widths[widths.len() - 1], outputs);
+        let hidden = names.iter().enumerate().flat_map(|(i, n)| {
             [
                 (n.weight.clone(), vec![widths[i + 1], widths[i]]),
                 (n.bias.clone(), vec![widths[i + 1]]),
             ]
-        }))?;
+        });
+        let layout = Layout::new(hidden.chain(heads.entries()))?;
         Ok(Self {
             layout,
             buffers: Layout::new([])?,
@@ -81,6 +79,7 @@ impl Mlp {
             dropout,
             init,
             names,
+            heads,
         })
     }
 }
@@ -100,13 +99,13 @@ impl Network for Mlp {
             self.init
                 .fill(&mut weights, key, &n.weight, Some(&n.bias), w[0], w[1]);
         }
+        self.heads.initialise(&mut weights, key, self.init);
         (weights, Weights::zeros(&self.buffers))
     }
 
     fn forward(&self, x: Tensor<2>, pass: &mut Pass) -> Output {
-        let last = self.names.len() - 1;
         let mut h = x;
-        for (i, n) in self.names[..last].iter().enumerate() {
+        for (i, n) in self.names.iter().enumerate() {
             h = pass.taps.at(&n.input, h);
             let (w, b) = (pass.param(2 * i), pass.param(2 * i + 1));
             // A tap between the product and its activation takes the fused pair apart.
@@ -120,16 +119,7 @@ impl Network for Mlp {
             h = dropout(h, self.dropout, &n.out, pass.mode);
             h = pass.taps.at(&n.out, h);
         }
-        let n = &self.names[last];
-        let features = pass.taps.at(&n.input, h);
-        let logits = fused_linear(
-            features.clone(),
-            pass.param(2 * last),
-            pass.param(2 * last + 1),
-            Activation::Identity,
-        );
-        let logits = pass.taps.at(&n.out, logits);
-        Output { logits, features }
+        self.heads.forward(h, pass)
     }
 
     fn inputs(&self) -> usize {
@@ -137,40 +127,31 @@ impl Network for Mlp {
     }
 
     fn outputs(&self) -> usize {
-        self.widths[self.widths.len() - 1]
+        self.heads.outputs()
     }
 
     fn taps(&self) -> Vec<String> {
-        let last = self.names.len() - 1;
         self.names
             .iter()
-            .enumerate()
-            .flat_map(|(i, n)| {
-                let pre = (i < last).then(|| n.pre.clone());
-                [Some(n.input.clone()), pre, Some(n.out.clone())]
-            })
-            .flatten()
+            .flat_map(|n| [n.input.clone(), n.pre.clone(), n.out.clone()])
+            .chain(self.heads.taps())
             .collect()
     }
 
     fn linear_sites(&self) -> Option<Vec<LinearSite>> {
-        let last = self.names.len() - 1;
-        let sites = self.names.iter().zip(self.widths.windows(2)).enumerate();
+        let sites = self.names.iter().zip(self.widths.windows(2));
         Some(
             sites
-                .map(|(i, (n, w))| LinearSite {
+                .map(|(n, w)| LinearSite {
                     weight: n.weight.clone(),
                     bias: Some(n.bias.clone()),
                     input: n.input.clone(),
-                    output: if i == last {
-                        n.out.clone()
-                    } else {
-                        n.pre.clone()
-                    },
+                    output: n.pre.clone(),
                     inputs: w[0],
                     outputs: w[1],
                     positions: 1,
                 })
+                .chain(self.heads.sites())
                 .collect(),
         )
     }

@@ -2,9 +2,10 @@
 //! halve the image), average pooling and the head. Width is configurable; 64 is the standard,
 //! 20 the reduced form common in continual learning.
 //!
-//! Paths: `stem.*`, `stages.{s}.{b}.{conv1,norm1,conv2,norm2,short,shortnorm}.*`, `head.*`.
-//! Taps: `stem.out`, `stages.{s}.{b}.out`, `head.in`, `head.out`.
+//! Paths: `stem.*`, `stages.{s}.{b}.{conv1,norm1,conv2,norm2,short,shortnorm}.*`, and the heads'.
+//! Taps: `stem.out`, `stages.{s}.{b}.out`, and the heads'.
 
+use crate::heads::Heads;
 use crate::init::Init;
 use crate::network::{Network, Output, Pass};
 use crate::norm::BatchNorm;
@@ -12,7 +13,6 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use ebb_kernels::{Activation, fused_linear};
 use ebb_space::{Key, Layout, Weights};
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub struct ResNet {
     stem: ConvNorm,
     blocks: Vec<Block>,
     features: usize,
-    outputs: usize,
+    heads: Heads,
     init: Init,
 }
 
@@ -102,7 +102,13 @@ impl Plan {
 
 impl ResNet {
     /// `shape` = channels, height, width of an input (at least 8 x 8).
-    pub fn new(shape: [usize; 3], width: usize, outputs: usize, init: Init) -> crate::Result<Self> {
+    pub fn new(
+        shape: [usize; 3],
+        width: usize,
+        outputs: usize,
+        heads: usize,
+        init: Init,
+    ) -> crate::Result<Self> {
         if width == 0 || shape[1] < 8 || shape[2] < 8 {
             return Err(crate::Error::Spec {
                 reason: format!(
@@ -135,9 +141,8 @@ impl ResNet {
                 inputs = outputs;
             }
         }
-        plan.params
-            .push(("head.weight".into(), vec![outputs, inputs]));
-        plan.params.push(("head.bias".into(), vec![outputs]));
+        let heads = Heads::new(plan.params.len(), heads, inputs, outputs);
+        plan.params.extend(heads.entries());
         Ok(Self {
             layout: Layout::new(plan.params)?,
             buffers: Layout::new(plan.buffers)?,
@@ -145,7 +150,7 @@ impl ResNet {
             stem,
             blocks,
             features: inputs,
-            outputs,
+            heads,
             init,
         })
     }
@@ -185,14 +190,7 @@ impl Network for ResNet {
                 values.fill(1.0);
             }
         }
-        self.init.fill(
-            &mut weights,
-            key,
-            "head.weight",
-            Some("head.bias"),
-            self.features,
-            self.outputs,
-        );
+        self.heads.initialise(&mut weights, key, self.init);
         (weights, buffers)
     }
 
@@ -213,16 +211,7 @@ impl Network for ResNet {
                 .at(&format!("{}.out", block.name), relu(main + short));
         }
         let pooled = h.mean_dims(&[2, 3]).reshape([n, self.features]);
-        let features = pass.taps.at("head.in", pooled);
-        let head = self.layout.entries().len() - 2;
-        let logits = fused_linear(
-            features.clone(),
-            pass.param(head),
-            pass.param(head + 1),
-            Activation::Identity,
-        );
-        let logits = pass.taps.at("head.out", logits);
-        Output { logits, features }
+        self.heads.forward(pooled, pass)
     }
 
     fn inputs(&self) -> usize {
@@ -230,14 +219,14 @@ impl Network for ResNet {
     }
 
     fn outputs(&self) -> usize {
-        self.outputs
+        self.heads.outputs()
     }
 
     fn taps(&self) -> Vec<String> {
         let blocks = self.blocks.iter().map(|b| format!("{}.out", b.name));
         std::iter::once("stem.out".to_owned())
             .chain(blocks)
-            .chain(["head.in".to_owned(), "head.out".to_owned()])
+            .chain(self.heads.taps())
             .collect()
     }
 }

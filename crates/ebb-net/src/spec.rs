@@ -89,12 +89,25 @@ impl Default for NetworkSpec {
 }
 
 impl NetworkSpec {
-    /// Builds the architecture for inputs of `shape` (channels, height, width) and `outputs`
-    /// (all heads side by side).
+    /// Builds the architecture for inputs of `shape` (channels, height, width) with one head of
+    /// `outputs` outputs.
     ///
     /// # Errors
     /// When the numbers make no network.
     pub fn build(&self, shape: [usize; 3], outputs: usize) -> crate::Result<Arc<dyn Network>> {
+        self.build_heads(shape, outputs, 1)
+    }
+
+    /// The same with `heads` heads of `outputs` outputs each.
+    ///
+    /// # Errors
+    /// When the numbers make no network.
+    pub fn build_heads(
+        &self,
+        shape: [usize; 3],
+        outputs: usize,
+        heads: usize,
+    ) -> crate::Result<Arc<dyn Network>> {
         Ok(match self {
             NetworkSpec::Mlp {
                 hidden,
@@ -104,8 +117,14 @@ impl NetworkSpec {
             } => {
                 let mut widths = vec![shape.iter().product()];
                 widths.extend(hidden);
-                widths.push(outputs);
-                Arc::new(Mlp::new(&widths, *activation, *dropout, *init)?)
+                Arc::new(Mlp::new(
+                    &widths,
+                    outputs,
+                    heads,
+                    *activation,
+                    *dropout,
+                    *init,
+                )?)
             }
             NetworkSpec::Cnn {
                 channels,
@@ -114,10 +133,10 @@ impl NetworkSpec {
                 dropout,
                 init,
             } => Arc::new(Cnn::new(
-                shape, channels, *hidden, outputs, *norm, *dropout, *init,
+                shape, channels, *hidden, outputs, heads, *norm, *dropout, *init,
             )?),
             NetworkSpec::Resnet18 { width, init } => {
-                Arc::new(ResNet::new(shape, *width, outputs, *init)?)
+                Arc::new(ResNet::new(shape, *width, outputs, heads, *init)?)
             }
         })
     }

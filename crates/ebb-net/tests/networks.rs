@@ -316,3 +316,37 @@ fn a_network_that_cannot_be_says_why() {
     let e = deep.build([1, 8, 8], 2).expect_err("halved away");
     assert!(e.to_string().contains("halving blocks"), "{e}");
 }
+
+/// Several heads are one wide head with other names: the same weights give the same bits.
+#[test]
+fn heads_stand_side_by_side() {
+    let spec = mlp(ActivationKind::Relu);
+    let network = spec.build_heads([1, 3, 3], 2, 3).expect("three heads");
+    let mut many = Model::new(network, Key::new(1, "test"), &Device::flex());
+    let mut wide = model(&spec, [1, 3, 3], 6);
+    let from = many.weights();
+    let mut to = wide.weights();
+    for (entry, values) in from.iter() {
+        match entry.path.strip_prefix("heads.") {
+            None => to
+                .get_mut(&entry.path)
+                .expect("shared")
+                .copy_from_slice(values),
+            Some(rest) => {
+                let (t, part) = rest.split_once('.').expect("heads.t.part");
+                let t: usize = t.parse().expect("a number");
+                let all = to.get_mut(&format!("head.{part}")).expect("the wide head");
+                all[t * values.len()..][..values.len()].copy_from_slice(values);
+            }
+        }
+    }
+    wide.set_weights(&to).expect("the same layout");
+    let x = noise(4 * 9, Key::new(2, "x"));
+    let a = many
+        .forward(many.input(x.clone(), 4), &mut Taps::none())
+        .logits;
+    let b = wide.forward(wide.input(x, 4), &mut Taps::none()).logits;
+    for (a, b) in slices::to_vec(&a).iter().zip(slices::to_vec(&b)) {
+        assert!((a - b).abs() < 1e-6);
+    }
+}

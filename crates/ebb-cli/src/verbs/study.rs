@@ -300,6 +300,15 @@ fn run(studies: &[Claim], evidence: &Path, json: bool, setting: &Around) -> Resu
     }
 }
 
+/// Four decimals, or what of a small value would be lost in them.
+fn figure(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 {
+        format!("{value:.1e}")
+    } else {
+        format!("{value:.4}")
+    }
+}
+
 /// A verdict for people: each clause with its value, then the answer.
 fn verdict_text(verdict: &Verdict, path: &Path, terminal: &Terminal) -> String {
     let mut text = format!("{}\n", verdict.claim);
@@ -309,11 +318,11 @@ fn verdict_text(verdict: &Verdict, path: &Path, terminal: &Terminal) -> String {
             .p
             .map_or_else(String::new, |p| format!(", p = {p:.4}"));
         text.push_str(&format!(
-            "  {} {}: {}  (measured {:.4}{p})\n",
+            "  {} {}: {}  (measured {}{p})\n",
             mark(judged.holds),
             judged.name,
             judged.clause,
-            judged.value
+            figure(judged.value)
         ));
     }
     for row in &verdict.rows {
@@ -346,8 +355,9 @@ fn verdict_text(verdict: &Verdict, path: &Path, terminal: &Terminal) -> String {
         out::dim(
             terminal,
             &format!(
-                "{} seeds, {:.0} s, {}",
+                "{} seed{}, {:.0} s, {}",
                 verdict.n_seeds,
+                if verdict.n_seeds == 1 { "" } else { "s" },
                 verdict.wall_seconds,
                 out::quoted(path)
             )
