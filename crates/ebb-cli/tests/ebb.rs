@@ -10,13 +10,13 @@ struct Desk {
     dir: tempfile::TempDir,
 }
 
-/// A run of about a second and a half whose memory, optimizer and penalty all have state.
+/// A run of about a second whose memory, optimizer and penalty all have state.
 const LONG: [&str; 9] = [
     "learn",
-    "--set=train.epochs=60",
+    "--set=train.epochs=40",
     "--set=train.momentum=0.5",
     "--set=evaluate.every=7",
-    "--set=save.checkpoint-every=200",
+    "--set=save.checkpoint-every=500",
     "--set=network.hidden=[64,32]",
     "--set=penalty=[{kind=\"si\",c=0.1,damping=0.1,clamp=true}]",
     "--quiet",

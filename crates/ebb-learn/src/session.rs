@@ -154,11 +154,8 @@ impl Session {
             penalties: self.penalties.iter().map(|p| names(p.as_ref())).collect(),
             frozen: self.frozen.is_some(),
         };
-        let json = serde_json::to_vec_pretty(&progress).map_err(|e| Error::Checkpoint {
-            path: "progress.json".into(),
-            reason: e.to_string(),
-        })?;
-        state.file("progress.json", &json)?;
+        let json = serde_json::to_vec_pretty(&progress);
+        state.file("progress.json", &json.map_err(unwritable("progress.json"))?)?;
         let moments: Vec<(&str, &Weights)> = self.optimizer.state().collect();
         if !moments.is_empty() {
             state.weights("optimizer.safetensors", &moments)?;
@@ -177,6 +174,10 @@ impl Session {
             if !teacher.buffers().layout().is_empty() {
                 state.weights("teacher-buffers.safetensors", &[("", teacher.buffers())])?;
             }
+        }
+        if !self.events.is_empty() {
+            let json = serde_json::to_vec(&self.events.histories());
+            state.file("events.json", &json.map_err(unwritable("events.json"))?)?;
         }
         if let Some((_, anchor)) = &self.frozen {
             state.weights("frozen.safetensors", &[("", anchor)])?;
@@ -262,6 +263,11 @@ impl Session {
             let key = self.key.sub("memory");
             replay.memory = ebb_memory::Memory::load(&state.path("memory"), key)?;
         }
+        if state.meta().files.contains_key("events.json") {
+            let histories = serde_json::from_slice(&state.bytes("events.json")?);
+            let histories = histories.map_err(|e| bad(format!("events.json: {e}")))?;
+            self.events = ForgettingEvents::from_histories(histories);
+        }
         self.oracle.meter = progress.meter;
         self.position = progress.position;
         self.earlier = (progress.seconds, progress.train_seconds);
@@ -309,6 +315,13 @@ impl Session {
     /// Batches of a pass over the experience under way, given its rows.
     pub fn batches(&self, rows: usize) -> usize {
         rows.div_ceil(self.recipe.file().train.batch)
+    }
+}
+
+fn unwritable(name: &'static str) -> impl Fn(serde_json::Error) -> Error {
+    move |e| Error::Checkpoint {
+        path: name.into(),
+        reason: e.to_string(),
     }
 }
 

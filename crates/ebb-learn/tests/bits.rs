@@ -65,6 +65,7 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         ("si", vec![("train.momentum", "0.9")]),
         ("online-ewc", vec![("train.clip", "1.0")]),
         ("lwf", vec![("train.schedule.warmup", "9")]),
+        ("er", vec![("evaluate.forgetting-events", "true")]),
         ("l2", vec![("train.freeze", "[\"layers.0.weight\"]")]),
         ("rehearsal", vec![("with.capacity", "60")]),
         ("gem", vec![("with.capacity", "20")]),
@@ -110,6 +111,13 @@ fn a_stopped_run_resumes_to_the_same_bits() {
             "{method}"
         );
         assert_eq!(first.numbers.len(), second.numbers.len());
+        let notes = |run: &Path| {
+            let records = ebb_record::RunView::load(run).and_then(|v| v.records());
+            let note = |r: &ebb_record::Record| matches!(r, ebb_record::Record::Note(_));
+            let records = records.expect("records");
+            records.into_iter().filter(note).collect::<Vec<_>>()
+        };
+        assert_eq!(notes(&whole), notes(&parts), "{method}: forgetting events");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::cell::{Cell, Contrast, LEVEL};
 use crate::error::{Error, Result};
 
 /// The presentations of one example, reduced.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct History {
     /// How often it was presented.
     pub presentations: u32,
@@ -115,6 +115,13 @@ impl ForgettingEvents {
     /// Whether nothing was presented.
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()
+    }
+
+    /// Histories as [`histories`](ForgettingEvents::histories) gave them.
+    pub fn from_histories(histories: Vec<(ExampleId, History)>) -> ForgettingEvents {
+        let mut events = ForgettingEvents::new();
+        events.of.extend(histories);
+        events
     }
 
     /// All histories, by id.

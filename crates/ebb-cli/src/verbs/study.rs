@@ -78,7 +78,7 @@ enum StudyVerb {
 #[derive(clap::Args)]
 struct Which {
     /// Their ids, or study files
-    #[arg(value_name = "ID", required_unless_present_any = ["all", "fast"])]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// Every study
     #[arg(long, conflicts_with_all = ["ids", "fast"])]
@@ -104,6 +104,10 @@ struct Evidence {
 impl Which {
     fn studies(&self) -> Result<Vec<Claim>> {
         match (self.all, self.fast) {
+            (false, false) if self.ids.is_empty() => Err(Error::request(
+                "no study is named",
+                "give ids (`ebb study list` lists them), --fast or --all",
+            )),
             (false, false) => self.ids.iter().map(|id| find(id)).collect(),
             (all, _) => {
                 let mut studies = ebb_study::catalogue()?;
