@@ -822,8 +822,11 @@ fn describe(s: &Session, name: &str) -> Start {
         seed: file.seed,
         method: s.recipe.label().to_owned(),
         panel_protocol: format!(
-            "{words}; fixed panel of {panel} a test set, every {} steps",
-            file.evaluate.every
+            "{words}; fixed panel of {panel} a test set, every {}",
+            match file.evaluate.every {
+                1 => "step".to_owned(),
+                n => format!("{n} steps"),
+            }
         ),
         stream: words,
         network,

@@ -122,7 +122,11 @@ impl AccuracyMatrix {
     }
 
     fn describe(&self, definition: &str, k: usize) -> String {
-        format!("{definition}; after experience {k}; {}", self.protocol)
+        format!(
+            "{definition}; after experience {}; {}",
+            k + 1,
+            self.protocol
+        )
     }
 
     /// The sets a metric runs over, refusing an empty mean.

@@ -79,6 +79,9 @@ pub struct ArmReport {
     pub recipe: String,
     /// Training seconds, mean over seeds.
     pub train_seconds: f64,
+    /// Seeds whose runs diverged: the arm then has no numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverged: Vec<u64>,
     /// Numbers with intervals over seeds.
     pub measured: Vec<Number>,
     /// The values behind them, one a seed.
@@ -97,6 +100,10 @@ pub struct ControlReport {
     pub clauses: Vec<Judged>,
     /// Whether all of them hold.
     pub holds: bool,
+    /// Whether one of them could not be judged: then the control says nothing, and the study
+    /// cannot hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
 }
 
 /// How coefficients were chosen.

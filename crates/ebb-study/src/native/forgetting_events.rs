@@ -16,19 +16,16 @@ use crate::clause::{Sample, Samples};
 use crate::error::{Error, Result};
 use crate::runner::{Ended, Options, Watch};
 use crate::verdict::{ArmReport, Verdict};
-use ebb_data::{Experience, Item, Part, Stream};
-use ebb_learn::batch::Collect;
-use ebb_learn::evaluate::{evaluate, outcome};
-use ebb_learn::objective::objective;
-use ebb_learn::seen::{column, outputs};
-use ebb_learn::{Recipe, Session};
+use ebb_data::{Item, Part, Stream};
+use ebb_learn::evaluate::outcome;
+use ebb_learn::seen::outputs;
+use ebb_learn::{Around, Recipe, Session, Silent, learn_keeping};
 use ebb_record::{ForgettingEvents, margin, over_seeds, summed_counts};
 use ebb_space::stats::{Alternative, auroc, spearman};
-use ebb_space::{Direction, ExampleId, Key, Number, Unit, Weights};
+use ebb_space::{Direction, ExampleId, Key, Number, Unit};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The arms that clauses may name.
@@ -155,9 +152,9 @@ impl Spec {
              [stream]\ndataset = \"{}\"\nkind = \"split\"\ngroups = [{classes:?}]\n\
              per_experience = {}\nseed = {SHARED}\n\
              [network]\nkind = \"mlp\"\nhidden = {:?}\n\
-             [train]\nlr = {}\nbatch = {}\n\
-             [evaluate]\nevery = 0\n",
-            self.dataset, self.examples, self.hidden, self.lr, self.batch
+             [train]\nlr = {:?}\nbatch = {}\nepochs = {}\n\
+             [evaluate]\nevery = 0\noutcomes = false\nforgetting-events = true\n",
+            self.dataset, self.examples, self.hidden, self.lr, self.batch, self.epochs
         );
         Ok(Recipe::parse(&text, &[])?)
     }
@@ -223,6 +220,7 @@ impl World<'_> {
     ) -> Result<Trained> {
         let begun = Instant::now();
         let failed = |e: Error| match e {
+            Error::Learn(ebb_learn::Error::Interrupted { .. }) => Error::Stopped,
             Error::Learn(source) => Error::Run {
                 arm: arm.to_owned(),
                 seed,
@@ -245,56 +243,28 @@ impl World<'_> {
     fn train(&self, items: &[Item], seed: u64) -> Result<Trained> {
         let recipe = self.spec.recipe(seed)?;
         let mut stream = self.stream.clone();
-        stream.experiences[0] = Experience {
-            train: items.into(),
-            ..stream.experiences[0].clone()
+        stream.experiences[0].train = items.into();
+        let session = Session::on(&recipe, Arc::new(stream))?;
+        let mut around = Around {
+            data_dir: self.options.data_dir,
+            progress: &mut Silent,
+            stop: self.options.stop,
         };
-        let stream = Arc::new(stream);
-        let outputs = outputs(&stream);
-        let mut s = Session::on(&recipe, stream.clone())?;
-        let objective = objective(recipe.file(), &stream, 0);
-        let mut gradient = Weights::zeros(s.oracle.model.layout());
-        let mut events = ForgettingEvents::new();
-        let mut order = items.to_vec();
-        for epoch in 0..self.spec.epochs {
-            s.key
-                .sub("order")
-                .at(epoch)
-                .order(&mut order, |i| i.id.mix());
-            for rows in order.chunks(self.spec.batch) {
-                if self.options.stop.load(Ordering::Relaxed) {
-                    return Err(Error::Stopped);
-                }
-                let mut collect = Collect::default();
-                collect.support("new");
-                for item in rows {
-                    collect.row(item.id, column(&stream, item), None);
-                }
-                stream.gather(Part::Train, rows, &mut collect.x);
-                let batch = collect.finish(&s.oracle.model, &[], outputs);
-                let pass = s.oracle.gradient(&objective, &batch, None, &mut gradient)?;
-                for (item, z) in rows.iter().zip(pass.logits.chunks_exact(outputs)) {
-                    let correct = outcome(z, item.label as usize).correct;
-                    events.observe(item.id, correct, margin(z, item.label));
-                }
-                s.optimizer
-                    .step(&mut s.oracle.model, &gradient, self.spec.lr);
-            }
-        }
+        let (summary, mut session) = learn_keeping(session, None, &mut around)?;
+        let outputs = outputs(&session.stream);
         let mut losses = HashMap::new();
         for rows in items.chunks(256) {
             let mut x = Vec::new();
-            stream.gather(Part::Train, rows, &mut x);
-            let logits = s.oracle.logits(x, rows.len());
+            session.stream.gather(Part::Train, rows, &mut x);
+            let logits = session.oracle.logits(x, rows.len());
             for (item, z) in rows.iter().zip(logits.chunks_exact(outputs)) {
                 losses.insert(item.id, outcome(z, item.label as usize).loss);
             }
         }
-        let test = evaluate(&mut s.oracle, &stream, &stream.evals[0].items);
-        let right = test.iter().filter(|o| o.correct).count();
+        let accuracy = summary.matrix.first().and_then(|row| *row.first()?);
         Ok(Trained {
-            events,
-            accuracy: right as f64 / test.len() as f64,
+            events: session.events,
+            accuracy: accuracy.unwrap_or(f64::NAN),
             losses,
         })
     }
@@ -456,6 +426,7 @@ impl<'a> Found<'a> {
                 method: "fine-tune".to_owned(),
                 recipe: String::new(),
                 train_seconds: 0.0,
+                diverged: Vec::new(),
                 measured: Vec::new(),
                 per_seed: BTreeMap::new(),
             });

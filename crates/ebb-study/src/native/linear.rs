@@ -15,6 +15,7 @@ pub(crate) fn record(finding: Finding, verdict: &mut Verdict) {
             name: check.name.clone(),
             about: "the same test where the claimed cause is missing".to_owned(),
             holds: check.holds,
+            undecided: false,
             clauses: vec![judged(check)],
         })
         .collect();
@@ -24,7 +25,7 @@ fn judged(check: Check) -> Judged {
     Judged {
         clause: check.rule,
         name: check.name,
-        value: check.value,
+        value: Some(check.value).filter(|v| v.is_finite()),
         bound: None,
         p: None,
         holds: check.holds,
