@@ -14,8 +14,6 @@ pub struct Batch {
     pub ids: Vec<ExampleId>,
     /// Logits stored with replayed rows, aligned (other rows hold 0).
     pub stored_logits: Option<Vec<f32>>,
-    /// Features stored with replayed rows, aligned (other rows hold 0).
-    pub stored_features: Option<Vec<f32>>,
 }
 
 /// Collects a batch, support by support.
@@ -87,7 +85,6 @@ impl Collect {
             rows: self.rows,
             ids: self.ids,
             stored_logits,
-            stored_features: None,
         }
     }
 }

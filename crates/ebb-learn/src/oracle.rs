@@ -29,8 +29,6 @@ pub struct PassResult {
     pub value: ObjectiveValue,
     /// `[rows, outputs]`, at the weights the gradient was taken at.
     pub logits: Vec<f32>,
-    /// `[rows, width]`, if asked for.
-    pub features: Option<Vec<f32>>,
 }
 
 /// A model that answers with gradients.
@@ -43,8 +41,6 @@ pub struct Oracle {
     pub meter: Meter,
     /// The key of this step's draws (dropout).
     pub key: Key,
-    /// Keep the features of each pass (memories that store them).
-    pub keep_features: bool,
     grads: CarrierGrads,
 }
 
@@ -56,7 +52,6 @@ impl Oracle {
             teacher: None,
             meter: Meter::default(),
             key,
-            keep_features: false,
             grads: CarrierGrads::default(),
         }
     }
@@ -89,15 +84,13 @@ impl Oracle {
         let [_, outputs] = out.logits.dims();
         let [_, width] = out.features.dims();
         let logits = slices::read(&out.logits, <[f32]>::to_vec);
-        let features = (wants_features || self.keep_features)
-            .then(|| slices::read(&out.features, <[f32]>::to_vec));
+        let features = wants_features.then(|| slices::read(&out.features, <[f32]>::to_vec));
         let inputs = Inputs {
             rows: &batch.rows,
             logits: View::new(&logits, rows, outputs)?,
             features: view(features.as_deref(), rows, width)?,
             references: References {
                 stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
-                stored_features: view(batch.stored_features.as_deref(), rows, width)?,
                 teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
                 teacher_features: view(teacher_features.as_deref(), rows, width)?,
                 ..References::default()
@@ -119,11 +112,7 @@ impl Oracle {
         self.meter.gradient_calls += 1;
         self.meter.forward_rows += rows as u64;
         self.meter.backward_rows += rows as u64;
-        Ok(PassResult {
-            value,
-            logits,
-            features,
-        })
+        Ok(PassResult { value, logits })
     }
 
     fn ask_teacher(

@@ -223,16 +223,14 @@ impl Session {
         }
         let groups: Vec<(&str, &Arc<ebb_space::Layout>)> =
             self.optimizer.state().map(|(n, _)| (n, &layout)).collect();
-        let fits;
-        if !groups.is_empty() {
+        let fits = if groups.is_empty() {
+            self.optimizer.restore(&progress.optimizer_steps, |_| None)
+        } else {
             let path = state.path("optimizer.safetensors");
             let mut loaded = ebb_record::load_groups(&path, &groups)?.into_iter();
-            fits = self
-                .optimizer
-                .restore(&progress.optimizer_steps, |_| loaded.next());
-        } else {
-            fits = self.optimizer.restore(&progress.optimizer_steps, |_| None);
-        }
+            self.optimizer
+                .restore(&progress.optimizer_steps, |_| loaded.next())
+        };
         if !fits {
             return Err(bad("its optimizer state belongs to another network".into()));
         }

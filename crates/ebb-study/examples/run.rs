@@ -113,13 +113,10 @@ fn show(verdict: &Verdict) {
     }
     let line = |c: &ebb_study::clause::Judged| {
         let p = c.p.map_or(String::new(), |p| format!(", p = {p:.4}"));
-        println!(
-            "  {}: {} ({:.4}{p}) {}",
-            c.name,
-            c.clause,
-            c.value,
-            holds(c.holds)
-        );
+        let value = c
+            .value
+            .map_or("undecided".to_owned(), |v| format!("{v:.4}"));
+        println!("  {}: {} ({value}{p}) {}", c.name, c.clause, holds(c.holds));
     };
     verdict.expected.iter().for_each(line);
     for control in &verdict.controls {

@@ -360,28 +360,34 @@ replace = { er = "plain" }
     }
 
     #[test]
-    fn a_failing_run_names_its_arm_and_a_stop_stops() {
-        let text = SMALL
-            .replace("lr = 0.1", "lr = 1e30")
-            .replace("[tune]", "[tune.x]");
-        assert!(Study::parse("x", &text).is_err(), "an unknown key");
+    fn a_diverging_arm_decides_nothing_a_failing_one_is_named_and_a_stop_stops() {
         let start = SMALL.find("[tune]").unwrap();
         let end = SMALL.find("[expect]").unwrap();
-        let text = format!("{}{}", &SMALL[..start], &SMALL[end..]).replace("lr = 0.1", "lr = 1e30");
-        let study = Study::parse("x", &text).unwrap();
+        let untuned = format!("{}{}", &SMALL[..start], &SMALL[end..]);
         let stop = AtomicBool::new(false);
         let options = Options {
             data_dir: Path::new("."),
             threads: 2,
             stop: &stop,
         };
+        let text = untuned.replace("\"fine-tune\" }", "\"fine-tune\", train = { lr = 1e30 } }");
+        let verdict = run(&Study::parse("x", &text).unwrap(), &options, &mut Unwatched).unwrap();
+        let arm = |name: &str| verdict.arms.iter().find(|a| a.name == name).unwrap();
+        assert_eq!(arm("plain").diverged, [1, 2, 3, 4, 5]);
+        assert!(arm("er").diverged.is_empty() && !arm("er").measured.is_empty());
+        assert!(verdict.expected[0].value.is_none() && !verdict.holds);
+        assert!(verdict.controls[0].undecided && !verdict.controls[0].holds);
+
+        let text = untuned.replace("[\"forgetting\"]", "[\"forgetfulness\"]");
+        let study = Study::parse("x", &text).unwrap();
         let error = run(&study, &options, &mut Unwatched)
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("arm `") && error.contains("not a finite number"),
+            error.contains("`forgetfulness`") && error.contains("average_accuracy"),
             "{error}"
         );
+
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         let study = Study::parse("small", SMALL).unwrap();
         assert!(matches!(

@@ -222,7 +222,6 @@ impl Clause {
     /// # Errors
     /// [`Error::NoMeasure`], [`Error::Protocols`], or a sample that is not finite.
     pub fn judge(&self, name: &str, samples: &Samples) -> Result<Judged> {
-        self.check_protocols(samples)?;
         let lost = |(arm, measure): (String, String)| {
             find(samples, &arm, &measure).map(|s| s.values.iter().any(|v| v.is_nan()))
         };
@@ -241,6 +240,7 @@ impl Clause {
                 holds: false,
             });
         }
+        self.check_protocols(samples)?;
         let (value, bound, p, holds) = match &self.rule {
             Rule::Compare(a, order, b) => {
                 let (a, b) = (a.value(samples)?.mean(), b.value(samples)?.mean());
@@ -400,19 +400,9 @@ impl Expr {
     }
 }
 
-/// A fold that a NaN poisons, so that no bound holds for it.
-fn fold(values: &[f64], f: impl Fn(f64, f64) -> f64) -> f64 {
-    values
-        .iter()
-        .copied()
-        .reduce(|a, b| {
-            if a.is_nan() || b.is_nan() {
-                f64::NAN
-            } else {
-                f(a, b)
-            }
-        })
-        .unwrap_or(f64::NAN)
+/// A fold over seeds; there is at least one, and none is NaN.
+fn fold(values: &[f64], f: fn(f64, f64) -> f64) -> f64 {
+    values.iter().copied().reduce(f).unwrap_or(f64::NAN)
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -62,7 +62,7 @@ pub struct Ended {
     pub trial: Option<String>,
     /// What it took.
     pub seconds: f64,
-    /// Its measures, by name.
+    /// Its measures, by name; none of a run that diverged.
     pub measured: BTreeMap<String, f64>,
 }
 
@@ -124,8 +124,8 @@ pub fn run(study: &Study, options: &Options, watch: &mut dyn Watch) -> Result<Ve
         }
     }
     if !matches!(study.plan, Plan::Reference(_)) {
-        verdict.holds =
-            verdict.expected.iter().all(|c| c.holds) && !verdict.controls.iter().any(|c| c.holds);
+        verdict.holds = verdict.expected.iter().all(|c| c.holds)
+            && !verdict.controls.iter().any(|c| c.holds || c.undecided);
     }
     verdict.p_value = verdict
         .expected
@@ -183,25 +183,30 @@ fn by_arms(
             })
         })
         .collect();
-    let done = whole(&jobs, execute(&jobs, &streams, options, watch)?)?;
+    let done = execute(&jobs, &streams, options, watch)?;
     let mut samples = Samples::new();
     for (name, arm) in &arms.arms {
-        let runs: Vec<(u64, &Done)> = jobs
-            .iter()
-            .zip(&done)
-            .filter(|(job, _)| job.arm == name)
-            .map(|(job, done)| (job.seed, done))
-            .collect();
+        let runs = jobs.iter().zip(&done).filter(|(job, _)| job.arm == name);
+        let runs: Vec<(u64, &Option<Done>)> = runs.map(|(job, d)| (job.seed, d)).collect();
         let report = report(name, arm, &runs)?;
-        for (measure, values) in &report.per_seed {
-            let protocol = &runs[0].1.numbers[measure].protocol;
+        for measure in wanted[name].keys() {
+            let whole = report.measured.iter().find(|n| n.name == *measure);
             samples.insert(
                 (name.clone(), measure.clone()),
                 Sample {
-                    values: values.clone(),
-                    protocol: protocol.clone(),
+                    values: match report.per_seed.get(measure) {
+                        Some(values) => values.clone(),
+                        None => vec![f64::NAN; study.seeds.len()],
+                    },
+                    protocol: whole.map_or_else(String::new, |n| n.protocol.clone()),
                 },
             );
+        }
+        if !report.diverged.is_empty() {
+            watch.note(&format!(
+                "{name} diverged with the seeds {:?}",
+                report.diverged
+            ));
         }
         verdict.arms.push(report);
     }
@@ -223,6 +228,7 @@ fn judge(claims: &Claims, samples: &Samples, verdict: &mut Verdict) -> Result<()
             name: name.clone(),
             about: control.about.clone(),
             holds: clauses.iter().all(|c| c.holds),
+            undecided: clauses.iter().any(|c| c.value.is_none()),
             clauses,
         });
     }
@@ -264,25 +270,34 @@ fn wanted(arms: &Arms) -> BTreeMap<String, BTreeMap<String, Measure>> {
         .collect()
 }
 
-fn report(name: &str, arm: &Arm, runs: &[(u64, &Done)]) -> Result<ArmReport> {
+fn report(name: &str, arm: &Arm, runs: &[(u64, &Option<Done>)]) -> Result<ArmReport> {
+    let done: Vec<(u64, &Done)> = runs
+        .iter()
+        .filter_map(|(seed, d)| Some((*seed, d.as_ref()?)))
+        .collect();
+    let diverged = runs
+        .iter()
+        .filter(|(_, d)| d.is_none())
+        .map(|(seed, _)| *seed)
+        .collect();
+    let first = done.first().map(|(_, d)| *d);
     let mut report = ArmReport {
         name: name.to_owned(),
         about: arm.about.clone(),
-        method: runs
-            .first()
-            .map_or_else(String::new, |(_, d)| d.method.clone()),
-        recipe: runs
-            .first()
-            .map_or_else(String::new, |(_, d)| d.group.clone()),
-        train_seconds: runs.iter().map(|(_, d)| d.train_seconds).sum::<f64>() / runs.len() as f64,
+        method: first.map_or_else(String::new, |d| d.method.clone()),
+        recipe: first.map_or_else(String::new, |d| d.group.clone()),
+        train_seconds: done.iter().map(|(_, d)| d.train_seconds).sum::<f64>()
+            / done.len().max(1) as f64,
+        diverged,
         measured: Vec::new(),
         per_seed: BTreeMap::new(),
     };
-    let Some((_, first)) = runs.first() else {
+    // A mean over the seeds that happened to survive would flatter the arm.
+    let Some(first) = first.filter(|_| report.diverged.is_empty()) else {
         return Ok(report);
     };
     for measure in first.numbers.keys() {
-        let numbers: Vec<(u64, &Number)> = runs
+        let numbers: Vec<(u64, &Number)> = done
             .iter()
             .map(|(seed, d)| (*seed, &d.numbers[measure]))
             .collect();
@@ -332,10 +347,10 @@ fn tune_arms(
         let mut score = Some(0.0);
         for run in runs {
             score = match run {
-                Ok(done) => {
+                Some(done) => {
                     score.map(|s| s + done.numbers[&tune.maximise].value / tune.seeds.len() as f64)
                 }
-                Err(_) => None,
+                None => None,
             };
         }
         let entry = tuned.entry((*arm).clone()).or_insert_with(|| Tuned {
@@ -430,7 +445,7 @@ fn by_reference(
                 .insert(measure.clone(), Measure::named(measure));
         }
     }
-    let mut runs: BTreeMap<String, Vec<(u64, Done)>> = BTreeMap::new();
+    let mut runs: BTreeMap<String, Vec<(u64, Option<Done>)>> = BTreeMap::new();
     let mut seeds: BTreeMap<&String, Vec<u64>> = wanted
         .keys()
         .map(|arm| (*arm, study.seeds.clone()))
@@ -453,7 +468,7 @@ fn by_reference(
                 })
             })
             .collect();
-        let done = whole(&jobs, execute(&jobs, &streams, options, watch)?)?;
+        let done = execute(&jobs, &streams, options, watch)?;
         for (job, done) in jobs.iter().zip(done) {
             runs.entry(job.arm.to_owned())
                 .or_default()
@@ -463,7 +478,7 @@ fn by_reference(
         seeds = BTreeMap::new();
         for row in reference.rows.values() {
             let measure = row.measure.as_ref().unwrap_or(&reference.measure);
-            let ours = Ours::of(&percent(&runs[&row.arm], measure))?;
+            let ours = ours(&row.arm, &runs[&row.arm], measure)?;
             let have = ours.values.len();
             if ours.half_width() > reference.half_width && have < reference.most_seeds {
                 let next = study.seeds.iter().max().copied().unwrap_or_default() + 1;
@@ -483,14 +498,14 @@ fn by_reference(
     }
     for (name, row) in &reference.rows {
         let measure = row.measure.as_ref().unwrap_or(&reference.measure);
-        let of = |arm: &String| Ours::of(&percent(&runs[arm], measure));
+        let of = |arm: &String| ours(arm, &runs[arm], measure);
         let zero = row.zero.as_ref().map(of).transpose()?;
         verdict
             .rows
             .push(rule.judge(name, row, of(&row.arm)?, zero));
     }
     for (arm, runs) in &runs {
-        let runs: Vec<(u64, &Done)> = runs.iter().map(|(s, d)| (*s, d)).collect();
+        let runs: Vec<(u64, &Option<Done>)> = runs.iter().map(|(s, d)| (*s, d)).collect();
         verdict.n_seeds = verdict.n_seeds.max(runs.len());
         verdict.arms.push(report(arm, &reference.arms[arm], &runs)?);
     }
@@ -498,10 +513,18 @@ fn by_reference(
     Ok(())
 }
 
-fn percent(runs: &[(u64, Done)], measure: &str) -> Vec<f64> {
-    runs.iter()
-        .map(|(_, d)| 100.0 * d.numbers[measure].value)
-        .collect()
+/// The runs of an arm, in percent.
+fn ours(arm: &str, runs: &[(u64, Option<Done>)], measure: &str) -> Result<Ours> {
+    let mut values = Vec::with_capacity(runs.len());
+    for (seed, done) in runs {
+        let done = done.as_ref().ok_or_else(|| Error::NoMeasure {
+            arm: arm.to_owned(),
+            measure: measure.to_owned(),
+            reason: format!("it diverged with seed {seed}"),
+        })?;
+        values.push(100.0 * done.numbers[measure].value);
+    }
+    Ok(Ours::of(&values)?)
 }
 
 /// Streams and datasets, built once and shared by the runs that read them.
@@ -559,19 +582,20 @@ impl<'a> Streams<'a> {
     }
 }
 
-/// Runs jobs, `options.threads` at a time, and gives them back in their order.
+/// Runs jobs, `options.threads` at a time, and gives them back in their order; none for one that
+/// diverged, which is an answer. Every other failure ends the study.
 fn execute(
     jobs: &[Job],
     streams: &Streams,
     options: &Options,
     watch: &mut dyn Watch,
-) -> Result<Vec<Result<Done>>> {
+) -> Result<Vec<Option<Done>>> {
     watch.ahead(jobs.len());
     let workers = options.threads.clamp(1, jobs.len().max(1));
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let (send, receive) = mpsc::channel();
-    let mut done: Vec<Option<Result<Done>>> = jobs.iter().map(|_| None).collect();
+    let mut done: Vec<Option<Result<Option<Done>>>> = jobs.iter().map(|_| None).collect();
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let send = send.clone();
@@ -588,12 +612,11 @@ fn execute(
                         (Some(pool), 2..) => pool.install(|| one(job, streams, options)),
                         _ => one(job, streams, options),
                     };
-                    // A trial that diverges is an answer; everything else ends the study.
-                    let fatal = match &result {
-                        Ok(_) => false,
-                        Err(e) => job.trial.is_none() || !diverged(e),
+                    let result = match result {
+                        Err(e) if diverged(&e) => Ok(None),
+                        other => other.map(Some),
                     };
-                    failed.fetch_or(fatal, Ordering::Relaxed);
+                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
                     if send
                         .send((i, begun.elapsed().as_secs_f64(), result))
                         .is_err()
@@ -606,35 +629,31 @@ fn execute(
         drop(send);
         for (i, seconds, result) in receive {
             if let Ok(d) = &result {
+                let numbers = d.iter().flat_map(|d| &d.numbers);
                 watch.run(&Ended {
                     arm: jobs[i].arm.to_owned(),
                     seed: jobs[i].seed,
                     trial: jobs[i].trial.clone(),
                     seconds,
-                    measured: d
-                        .numbers
-                        .iter()
-                        .map(|(k, n)| (k.clone(), n.value))
-                        .collect(),
+                    measured: numbers.map(|(k, n)| (k.clone(), n.value)).collect(),
                 });
             }
             done[i] = Some(result);
         }
     });
-    if failed.load(Ordering::Relaxed) {
-        let fatal = done.into_iter().zip(jobs).find_map(|(d, job)| match d {
-            Some(Err(e)) if job.trial.is_none() || !diverged(&e) => Some(e),
-            _ => None,
-        });
-        return Err(fatal.unwrap_or(Error::Stopped));
+    // A failure goes before what was left undone because of it.
+    let mut results = Vec::with_capacity(jobs.len());
+    let mut undone = false;
+    for d in done {
+        match d {
+            Some(result) => results.push(result?),
+            None => undone = true,
+        }
     }
-    done.into_iter().map(|d| d.ok_or(Error::Stopped)).collect()
-}
-
-/// Every run, or the first failure.
-fn whole(jobs: &[Job], done: Vec<Result<Done>>) -> Result<Vec<Done>> {
-    assert_eq!(jobs.len(), done.len(), "a result a job");
-    done.into_iter().collect()
+    match undone {
+        true => Err(Error::Stopped),
+        false => Ok(results),
+    }
 }
 
 fn diverged(error: &Error) -> bool {

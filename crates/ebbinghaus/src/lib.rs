@@ -44,3 +44,8 @@ pub use ebb_record as record;
 pub use ebb_report as report;
 pub use ebb_space as space;
 pub use ebb_study as study;
+
+/// Compiles and runs what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

@@ -322,11 +322,22 @@ fn verdict_text(verdict: &Verdict, path: &Path, terminal: &Terminal) -> String {
             .p
             .map_or_else(String::new, |p| format!(", p = {p:.4}"));
         text.push_str(&format!(
-            "  {} {}: {}  (measured {}{p})\n",
+            "  {} {}: {}  ({}{p})\n",
             mark(judged.holds),
             judged.name,
             judged.clause,
-            figure(judged.value)
+            judged.value.map_or_else(
+                || "a run diverged".into(),
+                |v| format!("measured {}", figure(v))
+            )
+        ));
+    }
+    for arm in verdict.arms.iter().filter(|arm| !arm.diverged.is_empty()) {
+        let seeds: Vec<String> = arm.diverged.iter().map(u64::to_string).collect();
+        text.push_str(&format!(
+            "  – arm {} diverged with seed {}\n",
+            arm.name,
+            seeds.join(", ")
         ));
     }
     for row in &verdict.rows {

@@ -20,7 +20,7 @@ use ebb_data::{Item, Part, Stream};
 use ebb_learn::evaluate::outcome;
 use ebb_learn::seen::outputs;
 use ebb_learn::{Around, Recipe, Session, Silent, learn_keeping};
-use ebb_record::{ForgettingEvents, margin, over_seeds, summed_counts};
+use ebb_record::{ForgettingEvents, over_seeds, summed_counts};
 use ebb_space::stats::{Alternative, auroc, spearman};
 use ebb_space::{Direction, ExampleId, Key, Number, Unit};
 use serde::{Deserialize, Serialize};
