@@ -35,8 +35,8 @@ pub enum Error {
     },
     /// The loss is not a number any more.
     #[error(
-        "the loss is not a finite number at step {step} (experience {experience}), in the term `{term}`: training diverged. \
-         Everything up to the last checkpoint is kept; lower the learning rate (it was {lr}) or set `train.clip`"
+        "the loss is not a finite number at step {step} (experience {}), in the term `{term}`: training diverged. \
+         Everything up to the last checkpoint is kept; lower the learning rate (it was {lr}) or set `train.clip`", experience + 1
     )]
     Diverged {
         /// The step.

@@ -133,7 +133,7 @@ fn versions() -> std::collections::BTreeMap<String, String> {
 }
 
 fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    rayon::current_num_threads()
 }
 
 /// How often a memory is repeated beside `rows` new ones: as in the code of Hsu et al. 2018, by
@@ -223,16 +223,17 @@ impl Run {
         }
         while self.s.position.in_experience < steps {
             let order = self.order(index);
-            let batches = self.s.batches(order.len());
-            while self.s.position.batch < batches && self.s.position.in_experience < steps {
+            let batches = order.len().div_ceil(train.batch);
+            for rows in order.chunks(train.batch).skip(self.s.position.batch) {
+                if self.s.position.in_experience >= steps {
+                    break;
+                }
                 let (peak, s) = (train.schedule, self.s.position);
                 let factor = if peak.rewarm {
                     peak.factor(s.in_experience, steps)
                 } else {
                     peak.factor(s.step, total)
                 };
-                let rows =
-                    &order[s.batch * train.batch..((s.batch + 1) * train.batch).min(order.len())];
                 let begun = Instant::now();
                 let loss = self.step(
                     index,
@@ -242,6 +243,10 @@ impl Run {
                     train.lr * factor,
                 )?;
                 self.train_seconds += begun.elapsed().as_secs_f64();
+                if self.s.position.batch == batches {
+                    self.s.position.epoch += 1;
+                    self.s.position.batch = 0;
+                }
                 around.progress.step(self.s.position.step, loss, rows.len());
                 self.watch(index)?;
                 if around.stop.load(Ordering::Relaxed) {
@@ -264,10 +269,6 @@ impl Run {
                 {
                     self.commit(Verb::Learn, Some(index), false)?;
                 }
-            }
-            if self.s.position.batch == batches {
-                self.s.position.epoch += 1;
-                self.s.position.batch = 0;
             }
         }
         self.end_experience(index, &sets, around)

@@ -42,7 +42,7 @@ pub struct EwcSettings {
 impl Default for EwcSettings {
     fn default() -> Self {
         Self {
-            lambda: 100.0,
+            lambda: 10.0,
             fisher: FisherKind::Exact,
             samples: 0,
             online: false,
