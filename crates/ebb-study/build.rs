@@ -1,11 +1,12 @@
 //! Hashes the sources that can change a study's results, so that a verdict knows whether it is
-//! stale. Comments, blank lines and test modules do not count: they change no number.
+//! stale: one hash for studies of arms, one for studies with code of their own. Comments, blank
+//! lines and test modules do not count: they change no number.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Everything between a recipe and its numbers, in the order of the floors.
-const CRATES: &[&str] = &[
+const ENGINE: &[&str] = &[
     "ebb-space",
     "ebb-kernels",
     "ebb-net",
@@ -13,40 +14,60 @@ const CRATES: &[&str] = &[
     "ebb-memory",
     "ebb-record",
     "ebb-learn",
-    "ebb-study",
 ];
+/// What of this crate runs arms and judges them; the rest lists, prints and stores.
+const JUDGES: &[&str] = &[
+    "clause.rs",
+    "measure.rs",
+    "reference.rs",
+    "runner.rs",
+    "study.rs",
+    "variation.rs",
+];
+/// Studies with code of their own.
+const NATIVE: &[&str] = &["native/", "worlds/"];
 
 fn main() {
-    let home = PathBuf::from(env("CARGO_MANIFEST_DIR"));
     let mut hasher = blake3::Hasher::new();
     hasher.update(env("CARGO_PKG_VERSION").as_bytes());
-    for name in CRATES {
-        let root = home.join("..").join(name).join("src");
-        println!("cargo:rerun-if-changed={}", root.display());
-        let mut files = Vec::new();
-        sources(&root, &mut files);
-        // By name with `/`, so that every machine hashes in the same order.
-        let mut named: Vec<(String, PathBuf)> = files
-            .into_iter()
-            .map(|path| (relative(&root, &path), path))
-            .collect();
-        named.sort();
-        for (relative, path) in named {
-            let Ok(text) = fs::read_to_string(&path) else {
-                continue;
-            };
-            hasher.update(name.as_bytes());
-            hasher.update(relative.as_bytes());
-            for line in code(&text) {
-                hasher.update(line.as_bytes());
-                hasher.update(b"\n");
-            }
+    for name in ENGINE {
+        add(&mut hasher, name, &[""]);
+    }
+    add(&mut hasher, "ebb-study", JUDGES);
+    let arms = hasher.finalize().to_hex();
+    println!("cargo:rustc-env=EBB_CODE_HASH={arms}");
+    add(&mut hasher, "ebb-study", NATIVE);
+    let native = hasher.finalize().to_hex();
+    println!("cargo:rustc-env=EBB_NATIVE_HASH={native}");
+}
+
+/// Adds the sources of a crate whose names begin with one of `prefixes`.
+fn add(hasher: &mut blake3::Hasher, name: &str, prefixes: &[&str]) {
+    let root = PathBuf::from(env("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(name)
+        .join("src");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    // By name with `/`, so that every machine hashes in the same order.
+    let mut named: Vec<(String, PathBuf)> = files
+        .into_iter()
+        .map(|path| (relative(&root, &path), path))
+        .filter(|(relative, _)| prefixes.iter().any(|p| relative.starts_with(p)))
+        .collect();
+    named.sort();
+    for (relative, path) in named {
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        hasher.update(name.as_bytes());
+        hasher.update(relative.as_bytes());
+        for line in code(&text) {
+            hasher.update(line.as_bytes());
+            hasher.update(b"\n");
         }
     }
-    println!(
-        "cargo:rustc-env=EBB_CODE_HASH={}",
-        hasher.finalize().to_hex()
-    );
 }
 
 fn env(name: &str) -> String {

@@ -1,6 +1,7 @@
 //! Runs studies by id and writes their verdicts: `cargo run --release -p ebb-study --example run
 //! -- S029 R01`, with `--out DIR` (none is written without) and `--threads N`. With `--table`
-//! it writes the reference table from the verdicts in DIR. A path ending in `.toml` is a file.
+//! it writes the reference table from the verdicts in DIR, with `--list` it says how they stand. A
+//! path ending in `.toml` is a file.
 
 use ebb_study::{Ended, Options, Verdict, Watch};
 use std::path::{Path, PathBuf};
@@ -45,13 +46,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut ids = Vec::new();
     let mut out: Option<PathBuf> = None;
     let mut threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut table = false;
+    let (mut table, mut list) = (false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--out" => out = arguments.next().map(PathBuf::from),
             "--threads" => threads = arguments.next().unwrap_or_default().parse()?,
             "--table" => table = true,
+            "--list" => list = true,
             _ => ids.push(argument),
         }
     }
@@ -72,6 +74,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         show(&verdict);
         if let Some(dir) = &out {
             println!("  written to {}", verdict.save(dir)?.display());
+        }
+    }
+    if let (true, Some(dir)) = (list, &out) {
+        for standing in ebb_study::list(&ebb_study::catalogue()?, dir)? {
+            println!("{standing:?}");
         }
     }
     if let (true, Some(dir)) = (table, &out) {

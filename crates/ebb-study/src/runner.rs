@@ -12,7 +12,7 @@ use crate::reference::{Ours, Rule};
 use crate::study::{Arm, Arms, Claims, Plan, Reference, Study, Tune};
 use crate::variation::Variation;
 use crate::verdict::{
-    ArmReport, CODE_HASH, ControlReport, Tuned, Tuning, VERDICT_VERSION, Verdict, recipe_hash,
+    ArmReport, ControlReport, Tuned, Tuning, VERDICT_VERSION, Verdict, code_hash, recipe_hash,
 };
 use ebb_data::{Split, Stream};
 use ebb_learn::spec::DataPlan;
@@ -110,7 +110,7 @@ pub fn run(study: &Study, options: &Options, watch: &mut dyn Watch) -> Result<Ve
         p_value: None,
         wall_seconds: 0.0,
         budget_seconds: study.budget_s,
-        code_hash: CODE_HASH.to_owned(),
+        code_hash: code_hash(study).to_owned(),
         recipe_hash: recipe_hash(study),
     };
     match &study.plan {

@@ -12,8 +12,13 @@ use std::path::{Path, PathBuf};
 /// The newest version of a verdict that this program reads.
 pub const VERDICT_VERSION: u32 = 1;
 
-/// BLAKE3 of the sources that can change a result.
-pub const CODE_HASH: &str = env!("EBB_CODE_HASH");
+/// BLAKE3 of the sources that can change a study's result.
+pub fn code_hash(study: &Study) -> &'static str {
+    match study.plan {
+        Plan::Arms(_) | Plan::Reference(_) => env!("EBB_CODE_HASH"),
+        Plan::Native(..) => env!("EBB_NATIVE_HASH"),
+    }
+}
 
 /// What a study came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -177,7 +182,7 @@ impl Verdict {
 
     /// Why the verdict may not be what the program would find now; none if it is fresh.
     pub fn stale(&self, study: &Study) -> Option<String> {
-        let code = self.code_hash != CODE_HASH;
+        let code = self.code_hash != code_hash(study);
         let recipe = self.recipe_hash != recipe_hash(study);
         match (code, recipe) {
             (true, true) => Some("the code and the study have changed".to_owned()),

@@ -389,28 +389,41 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    /// Rank correlation of the counts of each seed and the next, over examples that either forgot.
+    /// Rank correlation of the counts of each seed with those of the next: over the examples that
+    /// the first of the two forgot; over those that either forgot; over all.
+    ///
+    /// Choosing examples by the sum of both counts ties one down where the other is 0: where most
+    /// counts are 0 or 1 that correlation is negative even for counts that agree. Choosing by one
+    /// seed alone has no such sign.
     fn agreement(&mut self, full: &[Trained]) -> Result<()> {
-        let mut values = Vec::new();
-        for i in 0..full.len() {
-            let (a, b) = (&full[i].events, &full[(i + 1) % full.len()].events);
-            let (mut x, mut y) = (Vec::new(), Vec::new());
-            for (id, h) in a.histories() {
-                let other = b.get(&id).map_or(0, |h| h.count());
-                if h.count() + other > 0 {
-                    x.push(f64::from(h.count()));
-                    y.push(f64::from(other));
-                }
-            }
-            values.push(spearman(&x, &y, Alternative::Greater)?.statistic);
+        let pairs: Vec<Vec<[f64; 2]>> = (0..full.len())
+            .map(|i| {
+                let (a, b) = (&full[i].events, &full[(i + 1) % full.len()].events);
+                let count = |h: &ebb_record::History| f64::from(h.count());
+                let both = |(id, h): &(ExampleId, _)| [count(h), b.get(id).map_or(0.0, count)];
+                a.histories().iter().map(both).collect()
+            })
+            .collect();
+        for (name, among, chosen) in [
+            (
+                "agreement",
+                "over examples that the first forgot",
+                &(|p: &[f64; 2]| p[0] > 0.0) as &dyn Fn(&[f64; 2]) -> bool,
+            ),
+            (
+                "agreement_either",
+                "over examples that either forgot",
+                &|p| p[0] + p[1] > 0.0,
+            ),
+            ("agreement_all", "over all examples", &|_| true),
+        ] {
+            let values = pairs
+                .iter()
+                .map(|pairs| rank_correlation(pairs.iter().filter(|p| chosen(p))))
+                .collect::<Result<Vec<f64>>>()?;
+            let what = format!("Spearman of the counts of two seeds, {among}");
+            self.add("full", name, values, Direction::None, &what);
         }
-        self.add(
-            "full",
-            "agreement",
-            values,
-            Direction::None,
-            "Spearman of the counts of two seeds, over examples that either forgot",
-        );
         Ok(())
     }
 
@@ -437,6 +450,11 @@ impl<'a> Found<'a> {
         }
         Ok((samples, arms.into_values().collect()))
     }
+}
+
+fn rank_correlation<'a>(pairs: impl Iterator<Item = &'a [f64; 2]>) -> Result<f64> {
+    let (x, y): (Vec<f64>, Vec<f64>) = pairs.map(|p| (p[0], p[1])).unzip();
+    Ok(spearman(&x, &y, Alternative::Greater)?.statistic)
 }
 
 #[cfg(test)]
@@ -517,6 +535,29 @@ mod tests {
             kept.iter().map(|i| i.id).collect::<HashSet<_>>(),
             random.iter().map(|i| i.id).collect::<HashSet<_>>()
         );
+    }
+
+    /// Counts of two seeds with one rate an example: rare events, rates that differ tenfold. They
+    /// agree by construction, and choosing by either seed hides it.
+    #[test]
+    fn choosing_examples_by_either_seed_reverses_agreement() {
+        let key = Key::new(5, "two seeds");
+        let pairs: Vec<[f64; 2]> = (0..5000)
+            .map(|i| {
+                let rate = if i % 10 == 0 { 0.3 } else { 0.03 };
+                let count = |seed: u64| {
+                    let hits = (0..3).filter(|t| key.at(seed).at(*t).uniform(i) < rate);
+                    hits.count() as f64
+                };
+                [count(0), count(1)]
+            })
+            .collect();
+        let over = |chosen: &dyn Fn(&&[f64; 2]) -> bool| {
+            rank_correlation(pairs.iter().filter(chosen)).unwrap()
+        };
+        assert!(over(&|_| true) > 0.1);
+        assert!(over(&|p| p[0] > 0.0) > 0.1);
+        assert!(over(&|p| p[0] + p[1] > 0.0) < -0.1);
     }
 
     #[test]

@@ -1,0 +1,222 @@
+//! Recipes in the texts are accepted; methods, keys and defaults are as the book says.
+
+use crate::{page, read, root, split, texts};
+use ebbinghaus::learn::{Recipe, methods};
+use std::collections::BTreeSet;
+
+/// A section of the chapter on recipes.
+fn section<'a>(page: &'a str, title: &str) -> &'a str {
+    let rest = page.split(&format!("## {title}\n")).nth(1);
+    let rest = rest.unwrap_or_else(|| panic!("recipes.md has no section {title}"));
+    rest.split("\n## ").next().unwrap_or(rest)
+}
+
+fn resolved(head: &str) -> toml::Table {
+    let stream = "stream = { dataset = 'digits', split = 5, scenario = 'task' }";
+    let recipe = Recipe::parse(&format!("{head}\n{stream}"), &[]);
+    let recipe = recipe.unwrap_or_else(|e| panic!("{head}: {e}"));
+    toml::from_str(recipe.text()).expect("a resolved recipe is TOML")
+}
+
+/// Every TOML block is a recipe, or a part of one.
+#[test]
+fn every_recipe_in_the_texts_is_accepted() {
+    const STREAM: &str = "stream = { dataset = 'digits', split = 5, scenario = 'task' }\n";
+    let mut recipes = 0;
+    for (path, text) in texts() {
+        for (_, code) in split(&text).1.iter().filter(|(l, _)| *l == "toml") {
+            let whole = code.contains("[stream]") || code.contains("stream =");
+            let recipe = format!("{}{code}", if whole { "" } else { STREAM });
+            if let Err(e) = Recipe::parse(&recipe, &[]) {
+                panic!("{}: {e}\n{code}", path.display());
+            }
+            recipes += 1;
+        }
+    }
+    assert!(recipes >= 4, "the book shows recipes");
+}
+
+#[test]
+fn the_worked_example_is_the_code() {
+    let code = read(&root().join("crates/ebb-learn/src/methods/l2.rs"));
+    let lines: BTreeSet<&str> = code.lines().map(str::trim).collect();
+    let page = page("adding-a-method.md");
+    let (_, blocks) = split(&page);
+    assert!(blocks.len() > 3, "the chapter shows code");
+    for line in blocks
+        .iter()
+        .flat_map(|(_, code)| code.lines())
+        .map(str::trim)
+    {
+        assert!(
+            line == "// ..." || lines.contains(line),
+            "l2.rs has no line `{line}`"
+        );
+    }
+}
+
+#[test]
+fn every_method_is_in_the_book_with_its_parameters() {
+    let page = page("methods.md");
+    let table = page
+        .split("## Parameters")
+        .nth(1)
+        .expect("the section on parameters");
+    for method in methods::ALL {
+        let name = format!("`{}`", method.name);
+        let first = |line: &&str| {
+            line.split('|')
+                .nth(1)
+                .is_some_and(|cell| cell.contains(&name))
+        };
+        let row = table
+            .lines()
+            .find(first)
+            .unwrap_or_else(|| panic!("{name} is missing"));
+        let parameters = (method.defaults)();
+        for (key, value) in &parameters {
+            let said = format!("`{key} = {value}`");
+            assert!(row.contains(&said), "{said} is missing in: {row}");
+        }
+        let said = row.matches(" = ").count();
+        assert_eq!(said, parameters.len(), "{row}");
+    }
+}
+
+/// The keys that may stand where an unknown one was found: the error names them.
+fn keys(place: &str) -> Vec<String> {
+    const STREAM: &str = "stream = { dataset = 'digits', split = 5, scenario = 'task' }\n";
+    let text = match place.starts_with("[stream]") {
+        true => format!("{place}unheard-of = 1"),
+        false => format!("{STREAM}{place}unheard-of = 1"),
+    };
+    let error = Recipe::parse(&text, &[]).expect_err(&text).to_string();
+    let known = error
+        .split("expected")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{text}: {error}"));
+    let names = known.split('`').skip(1).step_by(2);
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_of_a_recipe_is_in_the_book() {
+    let page = page("recipes.md");
+    let places = [
+        ("Stream", "[stream]\n"),
+        ("Network", "[network]\nkind = 'mlp'\n"),
+        ("Network", "[network]\nkind = 'cnn'\n"),
+        ("Network", "[network]\nkind = 'resnet18'\n"),
+        ("Training", "[train]\n"),
+        ("Training", "[train.schedule]\n"),
+        ("Memory and draws", "[memory]\n"),
+        ("Memory and draws", "[draw.a]\n"),
+        ("Terms", "[[term]]\n"),
+        ("Penalties", "[[penalty]]\nkind = 'ewc'\n"),
+        ("Penalties", "[[penalty]]\nkind = 'si'\n"),
+        ("Penalties", "[[penalty]]\nkind = 'l2'\n"),
+        ("Update", "[update]\nkind = 'gem'\n"),
+        ("Update", "[update]\nkind = 'a-gem'\n"),
+        ("Evaluation", "[evaluate]\n"),
+        ("Saving", "[save]\n"),
+    ];
+    for (title, place) in places {
+        let text = section(&page, title);
+        let keys = keys(place);
+        assert!(!keys.is_empty(), "{place} has no keys");
+        for key in keys.iter().filter(|key| *key != "schedule") {
+            // Alone (`key`), behind its table (`table.key`), or with its default (`key = …`).
+            let said = [format!("`{key}`"), format!(".{key}`"), format!("`{key} = ")];
+            let known = said.iter().any(|s| text.contains(s));
+            assert!(known, "`{key}` is missing under {title} in recipes.md");
+        }
+    }
+    let tables = [
+        "stream", "network", "train", "memory", "draw", "term", "penalty", "update",
+    ];
+    for key in keys("")
+        .iter()
+        .filter(|key| !tables.contains(&key.as_str()))
+    {
+        let known = page.contains(&format!("`{key}`")) || page.contains(&format!("`[{key}]`"));
+        assert!(known, "`{key}` is missing in recipes.md");
+    }
+}
+
+/// The default that the row of `key` gives in its second cell, read as TOML.
+fn said(text: &str, key: &str) -> Option<toml::Value> {
+    let start = format!("| `{key}` |");
+    let row = text.lines().find(|line| line.starts_with(&start))?;
+    let cell = row.split('|').nth(2)?.trim().trim_matches('`');
+    let mut table: toml::Table = toml::from_str(&format!("v = {cell}")).ok()?;
+    table.remove("v")
+}
+
+fn equal(a: &toml::Value, b: &toml::Value) -> bool {
+    let number = |v: &toml::Value| v.as_float().or(v.as_integer().map(|i| i as f64));
+    match (number(a), number(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+/// Tables with a row `| key | default | meaning |` each.
+#[test]
+fn defaults_are_what_the_rows_say() {
+    let page = page("recipes.md");
+    let recipe = resolved("");
+    let tables = [
+        ("Training", "", &recipe["train"]),
+        ("Training", "schedule.", &recipe["train"]["schedule"]),
+        ("Evaluation", "", &recipe["evaluate"]),
+        ("Saving", "", &recipe["save"]),
+    ];
+    let mut checked = 0;
+    for (title, prefix, table) in tables {
+        for (key, value) in table.as_table().expect("a table") {
+            // A table of its own, and what the method decides.
+            if key == "schedule" || key == "reduction" {
+                continue;
+            }
+            let said = said(section(&page, title), &format!("{prefix}{key}"));
+            let same = said.as_ref().is_some_and(|said| equal(said, value));
+            assert!(same, "`{prefix}{key}` is {value}, recipes.md says {said:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "recipes have defaults");
+}
+
+/// Tables with a row `| kind | key = default, … |` each.
+#[test]
+fn defaults_are_what_the_kinds_say() {
+    let page = page("recipes.md");
+    let penalty = |method: &str| resolved(&format!("method = '{method}'"))["penalty"][0].clone();
+    let update = |method: &str| resolved(&format!("method = '{method}'"))["update"].clone();
+    let network =
+        |kind: &str| resolved(&format!("network = {{ kind = '{kind}' }}"))["network"].clone();
+    let kinds = [
+        ("Penalties", penalty("ewc")),
+        ("Penalties", penalty("si")),
+        ("Penalties", penalty("l2")),
+        ("Update", update("gem")),
+        ("Update", update("a-gem")),
+        ("Network", network("mlp")),
+        ("Network", network("cnn")),
+        ("Network", network("resnet18")),
+    ];
+    for (title, table) in kinds {
+        let start = format!("| `{}`", table["kind"]);
+        let row = section(&page, title)
+            .lines()
+            .find(|line| line.starts_with(&start));
+        let row = row.unwrap_or_else(|| panic!("{start} is missing under {title}"));
+        for (key, value) in table.as_table().expect("a table") {
+            let said = format!("`{key} = {value}`");
+            assert!(
+                key == "kind" || row.contains(&said),
+                "{said} is missing in: {row}"
+            );
+        }
+    }
+}
