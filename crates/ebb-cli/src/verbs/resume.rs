@@ -40,15 +40,21 @@ impl Resume {
     /// # Errors
     /// When the directory is no run or is damaged, and as `ebb learn`.
     pub fn run(&self, around: &Around) -> Result<Ended> {
-        let view = RunView::load(&self.run)?;
+        // Only a sealed run is looked into first: one that was killed before its first record has
+        // nothing to show, and is gone on with like any other.
         let sealed = self.run.join("summary.json").is_file();
-        let summary = if view.summary.finished && sealed {
-            if !self.quiet {
-                eprintln!("{} is finished", self.run.display());
+        let finished = match sealed {
+            true => Some(RunView::load(&self.run)?.summary).filter(|s| s.finished),
+            false => None,
+        };
+        let summary = match finished {
+            Some(summary) => {
+                if !self.quiet {
+                    eprintln!("{} is finished", self.run.display());
+                }
+                summary
             }
-            view.summary
-        } else {
-            self.go_on(around)?
+            None => self.go_on(around)?,
         };
         let finished = [Finished {
             directory: self.run.clone(),

@@ -1,5 +1,6 @@
-//! What the texts say, compared with what is there: links, recipes, keys, defaults and code.
+//! What the texts say, compared with what is there: links, recipes, keys, defaults, code and figures.
 
+mod evidence;
 mod links;
 mod recipes;
 
