@@ -14,6 +14,12 @@ pub struct Batch {
     pub ids: Vec<ExampleId>,
     /// Logits stored with replayed rows, aligned (other rows hold 0).
     pub stored_logits: Option<Vec<f32>>,
+    /// A detached factor of each row, for terms that are weighted by row.
+    pub row_weights: Option<Vec<f32>>,
+    /// An additive bias of each row's logits, `[rows, outputs]`, for terms that are shifted by row.
+    pub shifts: Option<Vec<f32>>,
+    /// The class centre of each row, `[rows, features]`.
+    pub prototypes: Option<Vec<f32>>,
 }
 
 /// Collects a batch, support by support.
@@ -85,6 +91,9 @@ impl Collect {
             rows: self.rows,
             ids: self.ids,
             stored_logits,
+            row_weights: None,
+            shifts: None,
+            prototypes: None,
         }
     }
 }

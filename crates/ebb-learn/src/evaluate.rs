@@ -27,7 +27,7 @@ pub fn evaluate(oracle: &mut Oracle, stream: &Stream, items: &[Item]) -> Vec<Out
         let mut x = Vec::with_capacity(CHUNK * width);
         stream.gather(Part::Test, chunk, &mut x);
         x.resize(CHUNK * width, 0.0);
-        let logits = oracle.logits(x, CHUNK);
+        let logits = oracle.answers(x, CHUNK);
         for (item, z) in chunk.iter().zip(logits.chunks_exact(outputs)) {
             let competing = match stream.scenario {
                 Scenario::Task => head(stream, usize::from(item.task)),

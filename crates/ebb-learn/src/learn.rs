@@ -6,15 +6,17 @@ use crate::evaluate::{Outcome, evaluate, outcome};
 use crate::objective::{objective, remembering};
 use crate::oracle::PassResult;
 use crate::penalty::Stepped;
+use crate::plugin::{Plugin, Scene};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::recorder::Recorder;
 use crate::replay::Offered;
 use crate::seen::{ClassSets, Seen, column, outputs};
 use crate::session::Session;
-use crate::spec::{ClassesSpec, LossClasses, LossSpec};
+use crate::spec::{ClassesSpec, DataPlan, LossClasses, LossSpec};
 use crate::update::StepContext;
 use ebb_data::{Item, Part};
+use ebb_net::Model;
 use ebb_record::{
     Artifact, Column, Consolidate, Cost, Draft, Eval, ExperienceInfo, Exposure, Keep, Note, Record,
     RunDir, Start, Step, Summary, Verb,
@@ -149,6 +151,45 @@ enum Source {
     Remembered(u32),
 }
 
+/// The experience under way.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    index: usize,
+    steps: u64,
+    sets: &'a ClassSets,
+    objective: &'a Objective,
+    remembering: &'a Objective,
+}
+
+/// Lets every plugin act.
+fn plugins(
+    s: &mut Session,
+    at: &At,
+    lr: f64,
+    mut act: impl FnMut(&mut dyn Plugin, &mut Scene) -> Result<()>,
+) -> Result<()> {
+    let mut scene = Scene {
+        oracle: &mut s.oracle,
+        optimizer: &mut s.optimizer,
+        replay: s.replay.as_mut(),
+        frozen: &mut s.frozen,
+        stream: &s.stream,
+        recipe: s.recipe.file(),
+        class_sets: at.sets,
+        objective: at.objective,
+        remembering: at.remembering,
+        experience: at.index,
+        step: s.position.step,
+        in_experience: s.position.in_experience,
+        steps: at.steps,
+        lr,
+        key: s.key.sub("plugin"),
+    };
+    s.plugins
+        .iter_mut()
+        .try_for_each(|p| act(p.as_mut(), &mut scene))
+}
+
 /// A session at work.
 struct Run {
     s: Session,
@@ -192,7 +233,7 @@ impl Run {
     /// The whole loop.
     fn go(mut self, around: &mut Around) -> Result<(Summary, Session)> {
         let experiences = self.s.stream.experiences.len();
-        let total: u64 = (0..experiences).map(|e| self.steps_of(e)).sum();
+        let total: u64 = (0..experiences).map(|e| self.planned_steps(e)).sum();
         around
             .progress
             .begin(experiences, self.s.position.step, total);
@@ -206,6 +247,9 @@ impl Run {
 
     fn experience(&mut self, index: usize, total: u64, around: &mut Around) -> Result<()> {
         let stream = self.s.stream.clone();
+        if self.s.position.in_experience == 0 && self.trains_on_memory() {
+            self.start_from_memory(index)?;
+        }
         let steps = self.steps_of(index);
         around
             .progress
@@ -218,8 +262,15 @@ impl Run {
         }
         let objective = objective(self.s.recipe.file(), &stream, index);
         let remembering = remembering();
+        let at = At {
+            index,
+            steps,
+            sets: &sets,
+            objective: &objective,
+            remembering: &remembering,
+        };
         if self.s.position.in_experience == 0 {
-            self.begin_experience(index)?;
+            self.begin_experience(&at)?;
         }
         while self.s.position.in_experience < steps {
             let order = self.order(index);
@@ -235,13 +286,7 @@ impl Run {
                     peak.factor(s.step, total)
                 };
                 let begun = Instant::now();
-                let loss = self.step(
-                    index,
-                    rows,
-                    &sets,
-                    [&objective, &remembering],
-                    train.lr * factor,
-                )?;
+                let loss = self.step(&at, rows, train.lr * factor)?;
                 self.train_seconds += begun.elapsed().as_secs_f64();
                 if self.s.position.batch == batches {
                     self.s.position.epoch += 1;
@@ -271,21 +316,23 @@ impl Run {
                 }
             }
         }
-        self.end_experience(index, &sets, around)
+        self.end_experience(&at, around)
     }
 
     /// One step: draw, differentiate, penalise, move, remember.
-    fn step(
-        &mut self,
-        index: usize,
-        rows: &[Source],
-        sets: &ClassSets,
-        [objective, remembering]: [&Objective; 2],
-        lr: f64,
-    ) -> Result<f64> {
+    fn step(&mut self, at: &At, rows: &[Source], lr: f64) -> Result<f64> {
+        let At {
+            index,
+            objective,
+            remembering,
+            ..
+        } = *at;
         let step = self.s.position.step;
-        let (new, batch) = self.batch(index, rows, sets)?;
         self.s.oracle.key = self.s.key.sub("step").at(step);
+        let (new, mut batch) = self.batch(at, rows, lr)?;
+        plugins(&mut self.s, at, lr, |p, scene| {
+            p.before_step(scene, &mut batch)
+        })?;
         let mut context = StepContext {
             oracle: &mut self.s.oracle,
             objective,
@@ -299,8 +346,15 @@ impl Run {
             Ok(pass) => pass,
             Err(error) => return Err(self.diverged(error, index, lr)),
         };
+        let gradient = &mut self.gradient;
+        plugins(&mut self.s, at, lr, |p, scene| {
+            p.change_gradient(scene, &batch, &pass, gradient)
+        })?;
         self.descend(lr)?;
         self.remember(index, &new, &pass)?;
+        plugins(&mut self.s, at, lr, |p, scene| {
+            p.after_step(scene, &batch, &pass)
+        })?;
         if self.s.recipe.file().evaluate.forgetting_events {
             self.count_events(&batch, new.len(), &pass);
         }
@@ -357,9 +411,9 @@ impl Run {
     }
 
     /// The rows of a step: new ones (and what is mixed into them), then every draw.
-    fn batch(&self, index: usize, rows: &[Source], sets: &ClassSets) -> Result<(Vec<Item>, Batch)> {
-        let stream = &self.s.stream;
-        let train = &stream.experiences[index].train;
+    fn batch(&mut self, at: &At, rows: &[Source], lr: f64) -> Result<(Vec<Item>, Batch)> {
+        let (stream, sets) = (self.s.stream.clone(), at.sets);
+        let train = &stream.experiences[at.index].train;
         let mut new = Vec::with_capacity(rows.len());
         let mut slots = Vec::new();
         for row in rows {
@@ -372,17 +426,22 @@ impl Run {
         collect.support("new");
         for item in &new {
             let set = sets.of(usize::from(item.task));
-            collect.row(item.id, column(stream, item), set);
+            collect.row(item.id, column(&stream, item), set);
         }
         stream.gather(Part::Train, &new, &mut collect.x);
         if let Some(replay) = &self.s.replay {
-            if let Some(name) = replay.concatenated() {
+            if self.trains_on_memory() {
+                replay.add_rows(&mut collect, &slots)?;
+            } else if let Some(name) = replay.concatenated() {
                 replay.add_slots(&mut collect, &format!("replay:{name}"), &slots)?;
             }
             let train = &self.s.recipe.file().train;
             replay.add_draws(&mut collect, self.s.position.step, train.batch)?;
         }
-        let outputs = outputs(stream);
+        plugins(&mut self.s, at, lr, |p, scene| {
+            p.add_rows(scene, &new, &mut collect)
+        })?;
+        let outputs = outputs(&stream);
         let batch = match self.s.recipe.file().train.classes {
             LossClasses::Batch => {
                 let mut present = vec![false; outputs];
@@ -428,7 +487,10 @@ impl Run {
 
     /// Keyed order of a pass: new rows, and the memory repeated until it is about as large.
     fn order(&self, index: usize) -> Vec<Source> {
-        let train = &self.s.stream.experiences[index].train;
+        let train: &[Item] = match self.trains_on_memory() {
+            true => &[],
+            false => &self.s.stream.experiences[index].train,
+        };
         let key = self
             .s
             .key
@@ -444,7 +506,7 @@ impl Run {
             .s
             .replay
             .as_ref()
-            .filter(|r| r.concatenated().is_some());
+            .filter(|r| r.concatenated().is_some() || self.trains_on_memory());
         if let Some(memory) = mixed.map(|r| &r.memory).filter(|m| !m.is_empty()) {
             for repeat in 0..repeats(train.len(), memory.config().capacity) as u64 {
                 let key = key.sub("remembered").at(repeat);
@@ -467,31 +529,55 @@ impl Run {
         order.into_iter().map(|(_, source)| source).collect()
     }
 
+    fn trains_on_memory(&self) -> bool {
+        self.s.recipe.file().data == DataPlan::Memory
+    }
+
+    /// Fills the memory and puts a fresh network in the place of the old one.
+    fn start_from_memory(&mut self, index: usize) -> Result<()> {
+        self.fill_memory(index)?;
+        let key = self.s.key.sub("initialise").at(index as u64);
+        let network = self.s.oracle.model.network().clone();
+        let fresh = Model::new(network, key, &self.s.oracle.model.device().clone());
+        self.s.oracle.model = fresh;
+        self.s.optimizer.reset();
+        Ok(())
+    }
+
+    /// Steps of the experience under way, for what the memory really holds.
     fn steps_of(&self, index: usize) -> u64 {
+        let held = self.s.replay.as_ref().map_or(0, |r| r.memory.len());
+        self.steps_with(index, held)
+    }
+
+    /// Steps of an experience as far as the recipe and the stream tell: what the learning rate's
+    /// course over the whole run goes by, so that it is the same after a resume.
+    fn planned_steps(&self, index: usize) -> u64 {
+        let upto = index + usize::from(self.trains_on_memory());
+        let seen = &self.s.stream.experiences[..upto];
+        let seen: usize = seen.iter().map(|e| e.train.len()).sum();
+        let capacity = self.s.replay.as_ref().map(|r| r.memory.config().capacity);
+        self.steps_with(index, seen.min(capacity.unwrap_or(0)))
+    }
+
+    fn steps_with(&self, index: usize, held: usize) -> u64 {
         let train = &self.s.recipe.file().train;
         if let Some(steps) = train.steps {
             return steps;
         }
-        let mut rows = self.s.stream.experiences[index].train.len();
-        let mixed = self
-            .s
-            .replay
-            .as_ref()
-            .filter(|r| r.concatenated().is_some());
-        if let Some(replay) = mixed
-            && index > 0
-        {
-            // Known exactly once the experience begins; until then, the capacity stands in.
-            let held = match replay.memory.len() {
-                0 => replay.memory.config().capacity,
-                n => n,
-            };
-            rows += repeats(rows, replay.memory.config().capacity) * held;
-        }
+        let new = self.s.stream.experiences[index].train.len();
+        let rows = match &self.s.replay {
+            _ if self.trains_on_memory() => held,
+            Some(r) if r.concatenated().is_some() => {
+                new + repeats(new, r.memory.config().capacity) * held
+            }
+            _ => new,
+        };
         self.s.batches(rows) as u64 * train.epochs as u64
     }
 
-    fn begin_experience(&mut self, index: usize) -> Result<()> {
+    fn begin_experience(&mut self, at: &At) -> Result<()> {
+        let index = at.index;
         if index > 0 {
             if self.s.recipe.file().train.reset_optimizer {
                 self.s.optimizer.reset();
@@ -501,6 +587,8 @@ impl Run {
                 self.s.frozen = Some((mask, self.s.oracle.model.weights()));
             }
         }
+        let lr = self.s.recipe.file().train.lr;
+        plugins(&mut self.s, at, lr, |p, scene| p.begin_experience(scene))?;
         self.panel(index)
     }
 
@@ -546,15 +634,15 @@ impl Run {
             .collect()
     }
 
-    fn end_experience(
-        &mut self,
-        index: usize,
-        sets: &ClassSets,
-        around: &mut Around,
-    ) -> Result<()> {
+    fn end_experience(&mut self, at: &At, around: &mut Around) -> Result<()> {
+        let At { index, sets, .. } = *at;
         let last = index + 1 == self.s.stream.experiences.len();
         let begun = Instant::now();
-        self.fill_memory(index)?;
+        if !self.trains_on_memory() {
+            self.fill_memory(index)?;
+        }
+        let lr = self.s.recipe.file().train.lr;
+        plugins(&mut self.s, at, lr, |p, scene| p.end_experience(scene))?;
         let stream = self.s.stream.clone();
         let seen = Seen {
             stream: &stream,
@@ -562,7 +650,7 @@ impl Run {
             class_sets: sets,
             key: self.s.key.sub("consolidate").at(index as u64),
         };
-        let mut done = Vec::new();
+        let mut done: Vec<&str> = self.s.plugins.iter().map(|p| p.name()).collect();
         if !last {
             for p in &mut self.s.penalties {
                 p.end_of_experience(&mut self.s.oracle, &seen)?;
@@ -598,7 +686,12 @@ impl Run {
 
     /// Fills a memory that is filled after each experience.
     fn fill_memory(&mut self, index: usize) -> Result<()> {
-        let Some(replay) = self.s.replay.as_mut().filter(|r| !r.fills_each_step()) else {
+        let Some(replay) = self
+            .s
+            .replay
+            .as_mut()
+            .filter(|r| r.fills_after_experience())
+        else {
             return Ok(());
         };
         let train = self.s.stream.experiences[index].train.clone();
@@ -767,7 +860,13 @@ impl Run {
                     self.s
                         .penalties
                         .iter()
-                        .map(|p| Artifact::Statistic(p.name().into())),
+                        .map(|p| p.name())
+                        .chain(
+                            (self.s.plugins.iter())
+                                .filter(|p| p.bytes() > 0)
+                                .map(|p| p.name()),
+                        )
+                        .map(|name| Artifact::Statistic(name.into())),
                 );
             }
             for artifact in reached {

@@ -2,8 +2,8 @@
 //!
 //! A [`Recipe`] says what; [`learn`] does it; [`resume`] goes on after a stop or a kill, to the
 //! same bits. Methods are points of one algebra: terms in output space ([`ebb_space::Objective`]),
-//! quadratics in weight space ([`penalty::Penalty`]), a memory, and an update rule
-//! ([`update::Update`]) over the gradient [`Oracle`].
+//! quadratics in weight space ([`penalty::Penalty`]), a memory, an update rule
+//! ([`update::Update`]) over the gradient [`Oracle`], and [plugins](plugin::Plugin) for the rest.
 
 pub mod batch;
 mod error;
@@ -15,6 +15,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod oracle;
 pub mod penalty;
+pub mod plugin;
 pub mod progress;
 pub mod recipe;
 mod recorder;

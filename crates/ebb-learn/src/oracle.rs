@@ -6,7 +6,7 @@
 
 use crate::batch::Batch;
 use crate::error::Result;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor, TensorData};
 use ebb_kernels::{seed, slices};
 use ebb_net::{Mode, Model, Taps};
 use ebb_space::{CarrierGrads, Inputs, Key, Objective, ObjectiveValue, References, View, Weights};
@@ -31,6 +31,14 @@ pub struct PassResult {
     pub logits: Vec<f32>,
 }
 
+/// Classifies by features: nearest class mean, a posterior over classes.
+pub trait Readout: Send {
+    /// A score (log-probability up to a constant) for each row and output, `[rows, outputs]`, of
+    /// `features`, `[rows, width]`. Outputs it knows nothing of get the least score there is,
+    /// `f32::MIN`.
+    fn scores(&self, features: &[f32], rows: usize, outputs: usize) -> Vec<f32>;
+}
+
 /// A model that answers with gradients.
 pub struct Oracle {
     /// The model being trained.
@@ -39,6 +47,8 @@ pub struct Oracle {
     pub teacher: Option<Model>,
     /// What was computed so far.
     pub meter: Meter,
+    /// What answers in the place of the logits when the model is asked to classify, if anything.
+    pub readout: Option<Box<dyn Readout>>,
     /// The key of this step's draws (dropout).
     pub key: Key,
     grads: CarrierGrads,
@@ -50,6 +60,7 @@ impl Oracle {
         Self {
             model,
             teacher: None,
+            readout: None,
             meter: Meter::default(),
             key,
             grads: CarrierGrads::default(),
@@ -68,6 +79,18 @@ impl Oracle {
         at: Option<&Weights>,
         into: &mut Weights,
     ) -> Result<PassResult> {
+        let (pass, _, _) = self.pass(objective, batch, at, Taps::none(), into)?;
+        Ok(pass)
+    }
+
+    fn pass(
+        &mut self,
+        objective: &Objective,
+        batch: &Batch,
+        at: Option<&Weights>,
+        mut taps: Taps,
+        into: &mut Weights,
+    ) -> Result<(PassResult, Taps, Gradients)> {
         let rows = batch.rows.len();
         let wants_features = objective.uses_features();
         let (teacher_logits, teacher_features) = self.ask_teacher(objective, batch);
@@ -77,7 +100,6 @@ impl Oracle {
             rows: &ids,
         };
         let leaves = self.model.leaves(at);
-        let mut taps = Taps::none();
         let out = self
             .model
             .forward_tracked(&leaves, batch.x.clone(), mode, &mut taps);
@@ -93,6 +115,9 @@ impl Oracle {
                 stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
                 teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
                 teacher_features: view(teacher_features.as_deref(), rows, width)?,
+                prototypes: view(batch.prototypes.as_deref(), rows, width)?,
+                row_weights: batch.row_weights.as_deref(),
+                shifts: view(batch.shifts.as_deref(), rows, outputs)?,
                 ..References::default()
             },
         };
@@ -109,10 +134,93 @@ impl Oracle {
         }
         let mut gradients = root.backward();
         leaves.collect(&mut gradients, into);
+        self.count(rows);
+        Ok((PassResult { value, logits }, taps, gradients))
+    }
+
+    fn count(&mut self, rows: usize) {
         self.meter.gradient_calls += 1;
         self.meter.forward_rows += rows as u64;
         self.meter.backward_rows += rows as u64;
-        Ok(PassResult { value, logits })
+    }
+
+    /// The gradient of `objective` by the inputs of `batch`, `[rows, inputs]`, with the one by
+    /// the weights in `into`.
+    ///
+    /// # Errors
+    /// As [`Oracle::gradient`].
+    pub fn input_gradient(
+        &mut self,
+        objective: &Objective,
+        batch: &Batch,
+        into: &mut Weights,
+    ) -> Result<(PassResult, Vec<f32>)> {
+        let taps = Taps::none().differentiate("input");
+        let (pass, taps, mut gradients) = self.pass(objective, batch, None, taps, into)?;
+        let width = self.model.network().inputs();
+        let by_input = taps.gradient("input", &mut gradients).map_or_else(
+            || vec![0.0; batch.rows.len() * width],
+            |g| slices::to_vec(&g),
+        );
+        Ok((pass, by_input))
+    }
+
+    /// The gradient of a function of a batch's logits, in evaluation mode: `f` gets the logits,
+    /// `[rows, outputs]`, and gives its derivative by them.
+    pub fn pull_back(
+        &mut self,
+        batch: &Batch,
+        f: impl FnOnce(&[f32]) -> Vec<f32>,
+        into: &mut Weights,
+    ) {
+        let leaves = self.model.leaves(None);
+        let mut taps = Taps::none();
+        let out = self
+            .model
+            .forward_tracked(&leaves, batch.x.clone(), Mode::Eval, &mut taps);
+        let [rows, outputs] = out.logits.dims();
+        let by_logits = slices::read(&out.logits, f);
+        let start = TensorData::new(by_logits, [rows, outputs]);
+        let start = Tensor::<2>::from_data(start, self.model.device());
+        let mut gradients = seed(out.logits, start).backward();
+        leaves.collect(&mut gradients, into);
+        self.count(rows);
+    }
+
+    /// Logits and features of a batch in evaluation mode and without a graph, at the model's
+    /// weights.
+    pub fn forward(&mut self, batch: &Batch) -> (Vec<f32>, Vec<f32>) {
+        let out = self.model.forward(batch.x.clone(), &mut Taps::none());
+        self.meter.forward_rows += batch.rows.len() as u64;
+        (slices::to_vec(&out.logits), slices::to_vec(&out.features))
+    }
+
+    /// The value of `objective` on a batch, in evaluation mode and without a gradient, at the
+    /// model's weights.
+    ///
+    /// # Errors
+    /// As [`Oracle::gradient`].
+    pub fn value(&mut self, objective: &Objective, batch: &Batch) -> Result<ObjectiveValue> {
+        let rows = batch.rows.len();
+        let (teacher_logits, teacher_features) = self.ask_teacher(objective, batch);
+        let (logits, features) = self.forward(batch);
+        let outputs = self.model.network().outputs();
+        let width = features.len() / rows.max(1);
+        let inputs = Inputs {
+            rows: &batch.rows,
+            logits: View::new(&logits, rows, outputs)?,
+            features: Some(View::new(&features, rows, width)?),
+            references: References {
+                stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
+                teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
+                teacher_features: view(teacher_features.as_deref(), rows, width)?,
+                prototypes: view(batch.prototypes.as_deref(), rows, width)?,
+                row_weights: batch.row_weights.as_deref(),
+                shifts: view(batch.shifts.as_deref(), rows, outputs)?,
+                ..References::default()
+            },
+        };
+        Ok(objective.evaluate(&inputs, &mut self.grads)?)
     }
 
     fn ask_teacher(
@@ -135,6 +243,20 @@ impl Oracle {
     pub fn logits(&mut self, x: Vec<f32>, rows: usize) -> Vec<f32> {
         let x = self.model.input(x, rows);
         slices::to_vec(&self.model.forward(x, &mut Taps::none()).logits)
+    }
+
+    /// What the model answers to `x` (`rows x inputs`), a score an output: its logits, or what
+    /// the readout makes of its features.
+    pub fn answers(&mut self, x: Vec<f32>, rows: usize) -> Vec<f32> {
+        let x = self.model.input(x, rows);
+        let out = self.model.forward(x, &mut Taps::none());
+        match &self.readout {
+            None => slices::to_vec(&out.logits),
+            Some(readout) => {
+                let [_, outputs] = out.logits.dims();
+                slices::read(&out.features, |f| readout.scores(f, rows, outputs))
+            }
+        }
     }
 
     /// Freezes a copy of the model as it is as the teacher.

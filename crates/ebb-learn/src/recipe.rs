@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::methods::{self, Situation};
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::spec::{
-    ClassesSpec, DataPlan, KeepSpec, LossSpec, PenaltySpec, RecipeFile, ReductionSpec, SelectSpec,
-    UpdateSpec,
+    ClassesSpec, DataPlan, KeepSpec, LossSpec, PenaltySpec, PluginSpec, RecipeFile, ReductionSpec,
+    SelectSpec, UpdateSpec,
 };
 use ebb_data::{Scenario, StreamSpec};
 use std::path::Path;
@@ -301,6 +301,19 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
             wrong("`memory.capacity` must be at least 1; leave `memory` out for none".into())
         }
         Some(m) => {
+            if file.data == DataPlan::Memory
+                && (!file.draw.is_empty()
+                    || !matches!(
+                        m.keep,
+                        KeepSpec::ClassBalanced | KeepSpec::ExperienceBalanced
+                    ))
+            {
+                return wrong(
+                    "`data = \"memory\"` trains on the memory itself: it goes with no draws and with \
+                     memory.keep = \"class-balanced\" or \"experience-balanced\""
+                        .into(),
+                );
+            }
             let concatenated = file
                 .draw
                 .values()
@@ -318,6 +331,13 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
             }
         }
         None => {
+            if file.data == DataPlan::Memory {
+                return wrong(
+                    "`data = \"memory\"` trains on nothing but the memory, and the recipe has none: \
+                     add memory = { capacity = 500, keep = \"class-balanced\" }"
+                        .into(),
+                );
+            }
             if let Some(name) = file.draw.keys().next() {
                 return wrong(format!(
                     "`draw.{name}` draws from a memory, but the recipe has none: add memory = {{ capacity = 500, keep = \"reservoir\" }}"
@@ -346,12 +366,16 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
         }
         let replayed = term.on.strip_prefix("replay");
         match replayed {
-            Some("") if file.draw.is_empty() => {
+            Some("")
+                if file.draw.is_empty() && file.plugin.iter().all(|p| p.support().is_none()) =>
+            {
                 return wrong(format!("{place}: nothing is replayed, there is no `draw`"));
             }
             Some(name) if !name.is_empty() => {
                 let name = name.trim_start_matches(':');
-                if !file.draw.contains_key(name) {
+                let added = file.plugin.iter().filter_map(PluginSpec::support);
+                let mut added = added.filter_map(|s| s.strip_prefix("replay:"));
+                if !file.draw.contains_key(name) && !added.any(|a| a == name) {
                     return wrong(format!("{place}: there is no `draw.{name}`"));
                 }
             }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::seen::{ClassSets, column};
 use crate::spec::{DrawSpec, KeepSpec, MemorySpec, SelectSpec};
 use ebb_data::{Item, Part, Stream};
-use ebb_memory::{Config, Fill, Form, Keep, Memory, Offer, Payload, Records, Select, Values};
+use ebb_memory::{Config, Fill, Form, Keep, Memory, Offer, Payload, Plan, Records, Select, Values};
 use ebb_net::Model;
 use ebb_space::{ExampleId, Key};
 use std::collections::BTreeMap;
@@ -57,6 +57,7 @@ impl Replay {
             KeepSpec::Reservoir => Keep::Reservoir,
             KeepSpec::ClassBalanced => Keep::ClassBalanced,
             KeepSpec::ExperienceBalanced => Keep::ExperienceBalanced,
+            KeepSpec::Chosen => Keep::Chosen,
             KeepSpec::Ring => Keep::Ring {
                 per_task: (spec.capacity / experiences.max(1)).max(1),
             },
@@ -102,25 +103,56 @@ impl Replay {
                 task: items[0].task,
                 step: offered.step,
             })?;
-            let admitted: Vec<Item> = plan.admitted().iter().map(|i| items[*i as usize]).collect();
-            let mut x = Vec::new();
-            offered.stream.gather(Part::Train, &admitted, &mut x);
-            let stored = self.memory.config().form.logits.is_some().then(|| {
-                let row = |i: &u32| (start + *i as usize) * self.outputs;
-                plan.admitted()
-                    .iter()
-                    .flat_map(|i| &offered.logits[row(i)..row(i) + self.outputs])
-                    .copied()
-                    .collect::<Vec<f32>>()
-            });
-            let rows = Records {
-                inputs: Values::F32(&x),
-                logits: stored.as_deref(),
-                features: None,
-            };
-            self.memory.commit(plan, &rows)?;
+            self.enter(plan, offered, start)?;
             start += items.len();
         }
+        Ok(())
+    }
+
+    /// Whether the memory is filled at the end of each experience.
+    pub fn fills_after_experience(&self) -> bool {
+        self.memory.fill() == Fill::Experience
+    }
+
+    /// Takes in the examples of `offered` with the indices `admit`, in the place of the records
+    /// in the slots `evict`; all of them of one task.
+    ///
+    /// # Errors
+    /// When the memory has a policy of its own or the choice does not fit.
+    pub fn take_in(&mut self, offered: &Offered, admit: &[u32], evict: &[u32]) -> Result<()> {
+        let ids: Vec<ExampleId> = offered.items.iter().map(|i| i.id).collect();
+        let label = |i: &Item| column(offered.stream, i);
+        let labels: Vec<u32> = offered.items.iter().map(label).collect();
+        let offer = Offer {
+            ids: &ids,
+            labels: &labels,
+            experience: offered.experience as u32,
+            task: offered.items.first().map_or(0, |i| i.task),
+            step: offered.step,
+        };
+        let plan = self.memory.plan_chosen(&offer, admit, evict)?;
+        self.enter(plan, offered, 0)
+    }
+
+    fn enter(&mut self, plan: Plan, offered: &Offered, start: usize) -> Result<()> {
+        let item = |i: &u32| offered.items[start + *i as usize];
+        let admitted: Vec<Item> = plan.admitted().iter().map(item).collect();
+        let mut x = Vec::new();
+        offered.stream.gather(Part::Train, &admitted, &mut x);
+        let stored = self.memory.config().form.logits.is_some().then(|| {
+            let row = |i: &u32| (start + *i as usize) * self.outputs;
+            plan.admitted()
+                .iter()
+                .flat_map(|i| &offered.logits[row(i)..row(i) + self.outputs])
+                .copied()
+                .collect::<Vec<f32>>()
+        });
+        let rows = Records {
+            inputs: Values::F32(&x),
+            logits: stored.as_deref(),
+            features: None,
+        };
+        self.memory.commit(plan, &rows)?;
         Ok(())
     }
 
@@ -173,8 +205,16 @@ impl Replay {
         if slots.is_empty() {
             return Ok(());
         }
-        let before = collect.len();
         collect.support(name);
+        self.add_rows(collect, slots)
+    }
+
+    /// Adds the records in `slots` to the support that was last begun.
+    ///
+    /// # Errors
+    /// When the memory cannot be read.
+    pub fn add_rows(&self, collect: &mut Collect, slots: &[u32]) -> Result<()> {
+        let before = collect.len();
         for slot in slots {
             let m = &self.memory.metas()[*slot as usize];
             collect.row(m.id, m.label, self.class_sets.of(usize::from(m.task)));

@@ -1,14 +1,15 @@
 //! A run's moving parts, built from a recipe, saved into a state and restored from one.
 
 use crate::error::{Error, Result};
-use crate::methods::{agem::AGem, ewc::Ewc, gem::Gem, l2::L2, si::Si};
+use crate::methods::{agem::AGem, ewc::Ewc, gem::Gem, hft::HalfFreeze, l2::L2, mir::Mir, si::Si};
 use crate::optimizer::Optimizer;
 use crate::oracle::{Meter, Oracle};
 use crate::penalty::Penalty;
+use crate::plugin::{Kept, Plugin};
 use crate::recipe::Recipe;
 use crate::replay::Replay;
 use crate::seen::{ClassSets, check, outputs};
-use crate::spec::{DataPlan, LossSpec, PenaltySpec, RecipeFile, UpdateSpec};
+use crate::spec::{DataPlan, LossSpec, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
@@ -45,6 +46,9 @@ struct Progress {
     train_seconds: f64,
     /// Names of what each penalty keeps.
     penalties: Vec<Vec<String>>,
+    /// Names of the vectors each plugin keeps, and its note.
+    #[serde(default)]
+    plugins: Vec<(Vec<String>, serde_json::Value)>,
     frozen: bool,
 }
 
@@ -63,6 +67,8 @@ pub struct Session {
     pub optimizer: Optimizer,
     /// Penalties in weight space.
     pub penalties: Vec<Box<dyn Penalty>>,
+    /// What acts at the run's events.
+    pub plugins: Vec<Box<dyn Plugin>>,
     /// How a gradient becomes a step.
     pub update: Box<dyn Update>,
     /// The memory.
@@ -126,6 +132,7 @@ impl Session {
             oracle: Oracle::new(model, key),
             optimizer,
             penalties: file.penalty.iter().map(penalty).collect(),
+            plugins: file.plugin.iter().map(plugin).collect(),
             update: update(&file.update),
             replay,
             position: Position::default(),
@@ -144,6 +151,9 @@ impl Session {
     /// When writing fails.
     pub fn save(&self, state: &mut StateWriter, seconds: f64, train_seconds: f64) -> Result<()> {
         let names = |p: &dyn Penalty| p.state().into_iter().map(|(n, _)| n).collect();
+        let plugins = self.plugins.iter().map(|p| p.keep());
+        let plugins: Vec<Kept> = plugins.collect::<Result<_>>()?;
+        let vectors = |k: &Kept| k.vectors.iter().map(|(n, _)| n.clone()).collect();
         let progress = Progress {
             format_version: FORMAT,
             position: self.position,
@@ -152,6 +162,10 @@ impl Session {
             seconds,
             train_seconds,
             penalties: self.penalties.iter().map(|p| names(p.as_ref())).collect(),
+            plugins: plugins
+                .iter()
+                .map(|k| (vectors(k), k.note.clone()))
+                .collect(),
             frozen: self.frozen.is_some(),
         };
         let json = serde_json::to_vec_pretty(&progress);
@@ -179,8 +193,18 @@ impl Session {
             let json = serde_json::to_vec(&self.events.histories());
             state.file("events.json", &json.map_err(unwritable("events.json"))?)?;
         }
-        if let Some((_, anchor)) = &self.frozen {
+        if let Some((mask, anchor)) = &self.frozen {
             state.weights("frozen.safetensors", &[("", anchor)])?;
+            let mut chosen = anchor.zeros_like();
+            for (i, v) in chosen.as_mut_slice().iter_mut().enumerate() {
+                *v = f32::from(u8::from(mask.contains(i)));
+            }
+            state.weights("frozen-mask.safetensors", &[("", &chosen)])?;
+        }
+        for (i, kept) in plugins.iter().enumerate() {
+            for (name, weights) in &kept.vectors {
+                state.weights(&format!("plugin-{i}-{name}.safetensors"), &[("", weights)])?;
+            }
         }
         if let Some(replay) = &self.replay {
             replay.save(&state.directory("memory")?)?;
@@ -211,6 +235,11 @@ impl Session {
         if progress.penalties.len() != self.penalties.len() {
             return Err(bad(
                 "the recipe has other penalties than when it was saved".into()
+            ));
+        }
+        if progress.plugins.len() != self.plugins.len() {
+            return Err(bad(
+                "the recipe has other plugins than when it was saved".into()
             ));
         }
         let load = |name: &str| ebb_record::load_weights(&state.path(name), &layout);
@@ -255,11 +284,25 @@ impl Session {
             self.oracle.teacher = Some(teacher);
         }
         if progress.frozen {
-            self.frozen = Some((self.freeze_mask()?, load("frozen.safetensors")?));
+            let chosen = load("frozen-mask.safetensors")?;
+            let mask = Mask::from_fn(&layout, |i| chosen.as_slice()[i] != 0.0);
+            self.frozen = Some((mask, load("frozen.safetensors")?));
         }
         if let Some(replay) = &mut self.replay {
             let key = self.key.sub("memory");
             replay.memory = ebb_memory::Memory::load(&state.path("memory"), key)?;
+        }
+        let saved = self.plugins.iter_mut().zip(progress.plugins);
+        for (i, (plugin, (names, note))) in saved.enumerate() {
+            let vectors = names.into_iter().map(|name| {
+                let path = state.path(&format!("plugin-{i}-{name}.safetensors"));
+                Ok((name, ebb_record::load_all(&path)?))
+            });
+            let kept = Kept {
+                vectors: vectors.collect::<Result<_>>()?,
+                note,
+            };
+            plugin.restore(kept, &mut self.oracle)?;
         }
         if state.meta().files.contains_key("events.json") {
             let histories = serde_json::from_slice(&state.bytes("events.json")?);
@@ -307,7 +350,8 @@ impl Session {
             .as_ref()
             .map_or(0, |t| 4 * t.layout().len());
         let memory = self.replay.as_ref().map_or(0, |r| r.memory.bytes());
-        (penalties + teacher + memory) as u64
+        let plugins: u64 = self.plugins.iter().map(|p| p.bytes()).sum();
+        (penalties + teacher + memory) as u64 + plugins
     }
 
     /// Batches of a pass over the experience under way, given its rows.
@@ -328,6 +372,13 @@ fn penalty(spec: &PenaltySpec) -> Box<dyn Penalty> {
         PenaltySpec::Ewc(s) => Box::new(Ewc::new(s.clone())),
         PenaltySpec::Si(s) => Box::new(Si::new(s.clone())),
         PenaltySpec::L2(s) => Box::new(L2::new(s.clone())),
+    }
+}
+
+fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
+    match spec {
+        PluginSpec::Mir(s) => Box::new(Mir::new(s.clone())),
+        PluginSpec::HalfFreeze(s) => Box::new(HalfFreeze::new(s.clone())),
     }
 }
 
@@ -363,7 +414,7 @@ fn plan(mut stream: Stream, plan: DataPlan) -> Stream {
         e
     };
     match plan {
-        DataPlan::Sequential => {}
+        DataPlan::Sequential | DataPlan::Memory => {}
         DataPlan::Cumulative => {
             stream.experiences = (1..=stream.experiences.len())
                 .map(|n| union(&stream.experiences[..n]))

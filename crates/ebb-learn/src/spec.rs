@@ -54,6 +54,9 @@ pub struct RecipeFile {
     /// How a gradient becomes a step.
     #[serde(default)]
     pub update: UpdateSpec,
+    /// What acts at the events of the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin: Vec<PluginSpec>,
     /// What is measured on the way.
     #[serde(default)]
     pub evaluate: EvaluateSpec,
@@ -82,6 +85,9 @@ pub struct Parts {
     pub penalty: Vec<PenaltySpec>,
     /// How a gradient becomes a step.
     pub update: UpdateSpec,
+    /// What acts at the events of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plugin: Vec<PluginSpec>,
     /// Over what a mean is taken, where the method's paper fixes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reduction: Option<ReductionSpec>,
@@ -98,6 +104,9 @@ pub enum DataPlan {
     Cumulative,
     /// All experiences at once, from the start.
     Joint,
+    /// What the memory kept of the experiences so far, and nothing else: it is filled first, and
+    /// a fresh network is trained on it (GDumb).
+    Memory,
 }
 
 /// When and how the memory is filled.
@@ -112,6 +121,8 @@ pub enum KeepSpec {
     ExperienceBalanced,
     /// The last examples of each experience.
     Ring,
+    /// What a plugin chooses.
+    Chosen,
 }
 
 /// The replay store.
@@ -229,6 +240,26 @@ pub enum UpdateSpec {
     Gem(crate::methods::gem::GemSettings),
     /// Projected against one average gradient (A-GEM).
     AGem(crate::methods::agem::AGemSettings),
+}
+
+/// A part of a method that acts at the events of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum PluginSpec {
+    /// Replays what the step under way would harm most (MIR).
+    Mir(crate::methods::mir::MirSettings),
+    /// Freezes a random half of the tensors, another in each experience.
+    HalfFreeze(crate::methods::hft::HftSettings),
+}
+
+impl PluginSpec {
+    /// The support of the rows it adds to batches, if it adds any; terms may name it.
+    pub fn support(&self) -> Option<&'static str> {
+        match self {
+            PluginSpec::Mir(_) => Some("replay:mir"),
+            PluginSpec::HalfFreeze(_) => None,
+        }
+    }
 }
 
 /// Which outputs the cross-entropy of a row competes against, outside task-incremental streams.

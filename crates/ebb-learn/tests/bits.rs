@@ -70,6 +70,18 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         ("rehearsal", vec![("with.capacity", "60")]),
         ("gem", vec![("with.capacity", "20")]),
         ("a-gem", vec![("with.capacity", "20")]),
+        (
+            "mir",
+            vec![("with.capacity", "60"), ("with.candidates", "20")],
+        ),
+        (
+            "hft",
+            vec![("train.momentum", "0.9"), ("train.weight-decay", "0.01")],
+        ),
+        (
+            "gdumb",
+            vec![("with.capacity", "60"), ("train.epochs", "8")],
+        ),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);
@@ -119,6 +131,16 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         };
         assert_eq!(notes(&whole), notes(&parts), "{method}: forgetting events");
     }
+}
+
+/// GDumb sees nothing but its memory: five experiences of `min(60, seen)` records, eight passes.
+#[test]
+fn gdumb_trains_on_nothing_but_the_memory() {
+    let recipe = recipe("gdumb", &[("with.capacity", "60"), ("train.epochs", "8")]);
+    let never = AtomicBool::new(false);
+    let summary = run(&recipe, None, &never, &mut Silent).expect("a run");
+    assert_eq!(summary.cost.backward_rows, Some(5 * 8 * 60));
+    assert_eq!(summary.cost.steps, Some(5 * 8 * 4));
 }
 
 #[test]

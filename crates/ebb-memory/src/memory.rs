@@ -147,8 +147,72 @@ impl Memory {
     /// # Errors
     /// [`Error::Length`] if ids and labels differ in number; [`Error::RingFull`].
     pub fn plan(&self, offer: &Offer<'_>) -> Result<Plan> {
+        let offered = self.entries(offer)?;
+        let mut groups = self.groups.clone();
+        let mut decision = policy::decide(
+            self.config.keep,
+            self.config.capacity,
+            &self.slab,
+            &offered,
+            &mut groups,
+        )?;
+        decision.admit.sort_unstable();
+        decision.evict.sort_unstable();
+        Ok(self.planned(&offered, decision, groups))
+    }
+
+    /// A plan its user made: of the offered records those in `admit` (indices into the offer)
+    /// enter, and the records in the slots `evict` leave. For a memory that keeps what is chosen.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if ids and labels differ in number; [`Error::Config`] if the memory has
+    /// a policy of its own, an index or slot does not exist or is named twice, a record is kept
+    /// already, or there would be more records than the capacity.
+    pub fn plan_chosen(&self, offer: &Offer<'_>, admit: &[u32], evict: &[u32]) -> Result<Plan> {
+        let refuse = |reason: String| Err(Error::Config(reason));
+        if self.fill() != Fill::Chosen {
+            return refuse("a memory with a policy of its own takes no chosen records".into());
+        }
+        let offered = self.entries(offer)?;
+        let mut decision = policy::Decision {
+            admit: admit.to_vec(),
+            evict: evict.to_vec(),
+        };
+        for (what, list, limit) in [
+            ("record", &mut decision.admit, offered.len()),
+            ("slot", &mut decision.evict, self.len()),
+        ] {
+            list.sort_unstable();
+            if let Some(last) = list.last().filter(|last| **last as usize >= limit) {
+                return refuse(format!("{what} {last} was chosen, but there are {limit}"));
+            }
+            if let Some(twice) = list.windows(2).find(|w| w[0] == w[1]) {
+                return refuse(format!("{what} {} was chosen twice", twice[0]));
+            }
+        }
+        let after = self.len() + decision.admit.len() - decision.evict.len();
+        if after > self.config.capacity {
+            return refuse(format!(
+                "{after} records would be kept, more than the capacity {}",
+                self.config.capacity
+            ));
+        }
+        let stays = |slot: &u32| decision.evict.binary_search(slot).is_err();
+        for i in &decision.admit {
+            let entry = &offered[*i as usize];
+            if let Some(slot) = self.slab.find(&entry.meta.id, entry.mix).filter(stays) {
+                return refuse(format!(
+                    "record {} is kept already, in slot {slot}",
+                    entry.meta.id
+                ));
+            }
+        }
+        Ok(self.planned(&offered, decision, self.groups.clone()))
+    }
+
+    fn entries(&self, offer: &Offer<'_>) -> Result<Vec<Entry>> {
         length("labels", offer.labels.len(), offer.ids.len())?;
-        let offered: Vec<Entry> = (offer.ids.iter().zip(offer.labels).zip(self.seen..))
+        Ok((offer.ids.iter().zip(offer.labels).zip(self.seen..))
             .map(|((&id, &label), arrival)| {
                 let (
                     mix,
@@ -173,18 +237,11 @@ impl Memory {
                     priority: self.keys.keep.draw(mix),
                 }
             })
-            .collect();
-        let mut groups = self.groups.clone();
-        let mut decision = policy::decide(
-            self.config.keep,
-            self.config.capacity,
-            &self.slab,
-            &offered,
-            &mut groups,
-        )?;
-        decision.admit.sort_unstable();
-        decision.evict.sort_unstable();
-        Ok(Plan {
+            .collect())
+    }
+
+    fn planned(&self, offered: &[Entry], decision: policy::Decision, groups: Vec<Group>) -> Plan {
+        Plan {
             entries: decision
                 .admit
                 .iter()
@@ -195,7 +252,7 @@ impl Memory {
             groups,
             seen: self.seen + offered.len() as u64,
             version: self.version,
-        })
+        }
     }
 
     /// Carries a plan out. `rows` are those of [`Plan::admitted`], in that order. Returns how many
@@ -216,7 +273,7 @@ impl Memory {
     /// # Errors
     /// Those of [`plan`](Memory::plan) and [`commit`](Memory::commit).
     pub fn offer(&mut self, offer: &Offer<'_>, records: &Records<'_>) -> Result<usize> {
-        if self.fill() == Fill::Experience {
+        if self.fill() != Fill::Step {
             return Ok(0);
         }
         records.check(&self.config.form, offer.ids.len())?;

@@ -26,6 +26,9 @@ pub enum Keep {
         /// Records kept of each experience.
         per_task: usize,
     },
+    /// Those its user names, by [`Memory::plan_chosen`](crate::Memory::plan_chosen): what a
+    /// method selects by gradients or features.
+    Chosen,
 }
 
 /// When a policy takes offers.
@@ -35,6 +38,8 @@ pub enum Fill {
     Step,
     /// Once, at the end of an experience, with all of its records.
     Experience,
+    /// When its user says so.
+    Chosen,
 }
 
 impl Keep {
@@ -43,6 +48,7 @@ impl Keep {
         match self {
             Keep::Reservoir | Keep::Ring { .. } => Fill::Step,
             Keep::ClassBalanced | Keep::ExperienceBalanced => Fill::Experience,
+            Keep::Chosen => Fill::Chosen,
         }
     }
 }
@@ -93,5 +99,6 @@ pub(crate) fn decide(
         Keep::ClassBalanced => class_balanced::decide(capacity, kept, offered, groups),
         Keep::ExperienceBalanced => experience_balanced::decide(capacity, kept, offered, groups),
         Keep::Ring { per_task } => return ring::decide(per_task, capacity, kept, offered),
+        Keep::Chosen => Decision::default(),
     })
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use common::{chi_square, id, kept, label, memory, offer, priority};
 use ebb_memory::{Config, Error, Fill, Form, Keep, Memory, Offer, Records, Values};
-use ebb_space::Key;
+use ebb_space::{ExampleId, Key};
 
 fn range(n: std::ops::Range<u64>) -> Vec<u64> {
     n.collect()
@@ -443,4 +443,41 @@ fn misuse_is_refused_and_changes_nothing() {
         Err(Error::Sidecar { .. })
     ));
     assert_eq!(memory.len(), 2);
+}
+
+#[test]
+fn what_is_chosen_is_what_is_kept() {
+    let mut memory = memory(3, Keep::Chosen, Key::new(4, "chosen"));
+    let ids: Vec<ExampleId> = (0..5).map(id).collect();
+    let labels: Vec<u32> = (0..5).map(label).collect();
+    let offer = Offer {
+        ids: &ids,
+        labels: &labels,
+        experience: 0,
+        task: 0,
+        step: 0,
+    };
+    assert!(memory.plan(&offer).unwrap().admitted().is_empty());
+    let mut take = |admit: &[u32], evict: &[u32]| {
+        let plan = memory.plan_chosen(&offer, admit, evict)?;
+        let row = |i: &u32| [*i as f32, -1.0];
+        let rows: Vec<f32> = plan.admitted().iter().flat_map(row).collect();
+        memory.commit(plan, &Records::of(Values::F32(&rows)))?;
+        Ok::<_, Error>(kept(&memory))
+    };
+    assert_eq!(take(&[4, 1, 0], &[]).unwrap(), BTreeSet::from([0, 1, 4]));
+    // Full; twice; not there; kept already; no such slot.
+    for (admit, evict) in [
+        (&[2][..], &[][..]),
+        (&[2, 2], &[0, 1]),
+        (&[9], &[0]),
+        (&[4], &[0]),
+        (&[2], &[7]),
+    ] {
+        assert!(
+            matches!(take(admit, evict), Err(Error::Config(_))),
+            "{admit:?} for {evict:?}"
+        );
+    }
+    assert_eq!(take(&[2], &[1]).unwrap(), BTreeSet::from([0, 2, 4]));
 }

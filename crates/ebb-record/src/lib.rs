@@ -66,7 +66,8 @@ pub use states::{
 };
 pub use summary::{Curves, SUMMARY_VERSION, Summary};
 pub use tensors::{
-    WEIGHTS_VERSION, load_groups, load_weights, read_weights_metadata, save_groups, save_weights,
+    WEIGHTS_VERSION, load_all, load_groups, load_weights, read_weights_metadata, save_groups,
+    save_weights,
 };
 pub use view::RunView;
 pub use window::{Change, WindowedChange};

@@ -148,6 +148,26 @@ pub fn read_weights_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     Ok(metadata(path, &bytes)?.into_iter().collect())
 }
 
+/// Reads every tensor of a file, in the order of the file, for those who wrote it and know
+/// what is in it.
+///
+/// # Errors
+/// [`Error::Damaged`](crate::Error) for a file that is none, and for tensors that are not finite
+/// numbers of 32 bits.
+pub fn load_all(path: &Path) -> Result<Weights> {
+    let bytes = fs::read(path).at("read", path)?;
+    let tensors = open(path, &bytes)?;
+    let mut found: Vec<(String, Vec<usize>, usize)> = tensors
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| (name, view.shape().to_vec(), view.data().as_ptr() as usize))
+        .collect();
+    found.sort_by(|a, b| (a.2, &a.0).cmp(&(b.2, &b.0)));
+    let entries = found.into_iter().map(|(name, shape, _)| (name, shape));
+    let layout = Layout::new(entries).map_err(|e| Error::damaged(path, e.to_string()))?;
+    load_weights(path, &layout)
+}
+
 fn open<'b>(path: &Path, bytes: &'b [u8]) -> Result<SafeTensors<'b>> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
         let what = format!("it is not a whole safetensors file ({e}); use another state or copy");
@@ -389,5 +409,18 @@ mod tests {
                 let _ = load_weights(&path, w.layout());
             }
         }
+    }
+
+    #[test]
+    fn a_whole_file_is_read_in_its_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.safetensors");
+        save_weights(&path, &weights(), &BTreeMap::new()).unwrap();
+        let read = load_all(&path).unwrap();
+        assert_eq!(read.as_slice(), weights().as_slice());
+        let paths = |w: &Weights| w.iter().map(|(e, _)| e.path.clone()).collect::<Vec<_>>();
+        assert_eq!(paths(&read), paths(&weights()));
+        std::fs::write(&path, b"no tensors").unwrap();
+        assert!(load_all(&path).is_err());
     }
 }

@@ -671,7 +671,7 @@ fn one(job: &Job, streams: &Streams, options: &Options) -> Result<Done> {
     };
     let recipe = job.of.recipe(job.seed, &job.sets).map_err(failed)?;
     let session = match recipe.file().data {
-        DataPlan::Sequential => {
+        DataPlan::Sequential | DataPlan::Memory => {
             Session::on(&recipe, streams.get(&recipe, job.variation)?).map_err(failed)?
         }
         DataPlan::Cumulative | DataPlan::Joint => {

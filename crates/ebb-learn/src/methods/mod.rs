@@ -5,9 +5,12 @@ pub mod der;
 pub mod er;
 pub mod ewc;
 pub mod finetune;
+pub mod gdumb;
 pub mod gem;
+pub mod hft;
 pub mod l2;
 pub mod lwf;
+pub mod mir;
 pub mod si;
 
 use crate::error::{Error, Result};
@@ -70,6 +73,9 @@ pub const ALL: &[MethodCard] = &[
     lwf::LWF,
     gem::GEM,
     agem::A_GEM,
+    mir::MIR,
+    gdumb::GDUMB,
+    hft::HFT,
 ];
 
 /// The method called `name`.
