@@ -134,7 +134,8 @@ fn show(verdict: &Verdict) {
         println!(
             "  {}: theirs {:.2}, ours {:.2} [{:.2}, {:.2}], tolerance {:.2}: {}",
             row.name,
-            row.theirs.mean,
+            row.theirs
+                .map_or(row.at_least.unwrap_or_default(), |t| t.mean),
             row.ours.mean,
             row.ours.ci_low,
             row.ours.ci_high,

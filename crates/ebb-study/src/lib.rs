@@ -13,10 +13,12 @@
 //! | [`runner`] | arms times seeds, tuning by one rule for all arms |
 //! | [`reference`](mod@reference), [`table`] | rows of published tables and the rule between them and ours |
 //! | [`verdict`], [`catalogue`](mod@catalogue) | what is written, what is stale, what changed |
+//! | [`confirm`](mod@confirm) | carrying a verdict over to newer code that gives the same bits |
 //! | [`native`], [`worlds`] | studies with code of their own |
 
 pub mod catalogue;
 pub mod clause;
+pub mod confirm;
 mod error;
 pub mod measure;
 pub mod native;
@@ -29,6 +31,7 @@ pub mod verdict;
 pub mod worlds;
 
 pub use catalogue::{Checked, Standing, catalogue, check, find, list, read_dir};
+pub use confirm::confirm;
 pub use error::{Error, Result};
 pub use runner::{Ended, Options, Unwatched, Watch, run};
 pub use study::Study;

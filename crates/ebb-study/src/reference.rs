@@ -5,6 +5,9 @@
 //! what they show). It is *evidence* for a method only if the published value differs from the
 //! same optimizer's fine-tune row by twice that tolerance, our arm at strength 0 fails the row,
 //! and the protocol is known in full.
+//!
+//! Where a peer publishes no figure but a bar that its own test must pass (`at_least`), a row
+//! holds when our mean reaches it, and is evidence if our arm at strength 0 does not.
 
 use ebb_space::stats::mean_ci_t;
 use serde::{Deserialize, Serialize};
@@ -37,18 +40,31 @@ pub struct RowSpec {
     /// The same at strength 0; none where the row is no method's (a baseline).
     pub zero: Option<String>,
     /// The published figure.
-    pub published: Published,
-    /// The published fine-tune row of the same optimizer and scenario.
-    pub fine_tune: Published,
+    pub published: Option<Published>,
+    /// The published fine-tune row of the same optimizer and scenario, if there is one.
+    pub fine_tune: Option<Published>,
+    /// In the place of a figure: the bar its authors' own test asks for, in percent.
+    pub at_least: Option<f64>,
     /// What of the protocol is not public, if anything.
     pub incomplete: Option<String>,
     /// Another measure than the table's, where the authors' code computes one.
     pub measure: Option<String>,
+    /// Why the row was missed, as far as is known; printed where it is.
+    pub miss: Option<String>,
 }
 
 impl RowSpec {
     pub(crate) fn check(&self) -> Result<(), String> {
-        for p in [self.published, self.fine_tune] {
+        match (self.published, self.at_least) {
+            (Some(_), Some(_)) | (None, None) => {
+                return Err("it has either a `published` figure or a bar `at_least`".into());
+            }
+            (None, Some(bar)) if !(0.0..=100.0).contains(&bar) => {
+                return Err(format!("`at_least` is in percent, not {bar}"));
+            }
+            _ => {}
+        }
+        for p in [self.published, self.fine_tune].into_iter().flatten() {
             if p.n == 0 || !p.mean.is_finite() || !p.sd.is_finite() || p.sd < 0.0 {
                 return Err(format!(
                     "a published figure has a mean, a deviation and a number of runs, not {p:?}"
@@ -115,7 +131,11 @@ pub struct Row {
     /// Its name: the scenario.
     pub name: String,
     /// The published figure.
-    pub theirs: Published,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub theirs: Option<Published>,
+    /// Or the bar its authors' own test asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
     /// Ours.
     pub ours: Ours,
     /// Ours at strength 0.
@@ -138,12 +158,30 @@ impl Rule {
 
     /// Judges a row.
     pub fn judge(&self, name: &str, spec: &RowSpec, ours: Ours, zero: Option<Ours>) -> Row {
-        let theirs = spec.published;
+        let mut row = match (spec.published, spec.at_least) {
+            (Some(theirs), _) => self.two_sided(name, spec, theirs, ours, zero),
+            (None, bar) => one_sided(name, spec, bar.unwrap_or_default(), ours, zero),
+        };
+        if let (false, Some(miss)) = (row.holds, &spec.miss) {
+            row.because = format!("{}; {miss}", row.because);
+        }
+        row
+    }
+
+    fn two_sided(
+        &self,
+        name: &str,
+        spec: &RowSpec,
+        theirs: Published,
+        ours: Ours,
+        zero: Option<Ours>,
+    ) -> Row {
         let tolerance = self.tolerance(&ours, &theirs);
         let difference = ours.mean - theirs.mean;
         let narrow = ours.half_width() <= self.half_width;
         let holds = narrow && difference.abs() <= tolerance;
-        let apart = (theirs.mean - spec.fine_tune.mean).abs();
+        let apart = spec.fine_tune.map(|f| (theirs.mean - f.mean).abs());
+        let far = apart.is_none_or(|a| a >= 2.0 * tolerance);
         let zero_fails = zero
             .as_ref()
             .is_some_and(|z| (z.mean - theirs.mean).abs() > self.tolerance(z, &theirs));
@@ -164,7 +202,7 @@ impl Rule {
             "a baseline: there is no method to give evidence for".to_owned()
         } else if let Some(missing) = &spec.incomplete {
             format!("protocol incomplete: {missing}")
-        } else if apart < 2.0 * tolerance {
+        } else if let (false, Some(apart)) = (far, apart) {
             format!(
                 "holds, but the published value is {apart:.2} points from fine-tuning, fewer than twice {tolerance:.2}"
             )
@@ -175,11 +213,12 @@ impl Rule {
         };
         Row {
             name: name.to_owned(),
-            theirs,
+            theirs: Some(theirs),
+            at_least: None,
             evidence: holds
                 && spec.incomplete.is_none()
                 && spec.zero.is_some()
-                && apart >= 2.0 * tolerance
+                && far
                 && zero_fails,
             ours,
             zero,
@@ -187,6 +226,33 @@ impl Rule {
             holds,
             because,
         }
+    }
+}
+
+fn one_sided(name: &str, spec: &RowSpec, bar: f64, ours: Ours, zero: Option<Ours>) -> Row {
+    let holds = ours.mean >= bar;
+    let zero_fails = zero.as_ref().is_some_and(|z| z.mean < bar);
+    let because = if !holds {
+        format!("ours is {:.2} points below the bar", bar - ours.mean)
+    } else if let Some(missing) = &spec.incomplete {
+        format!("reaches the bar; protocol incomplete: {missing}")
+    } else if zero.is_none() {
+        "reaches the bar".to_owned()
+    } else if zero_fails {
+        "reaches the bar, and the arm at strength 0 does not".to_owned()
+    } else {
+        "reaches the bar, but so does the arm at strength 0".to_owned()
+    };
+    Row {
+        name: name.to_owned(),
+        theirs: None,
+        at_least: Some(bar),
+        evidence: holds && spec.incomplete.is_none() && zero_fails,
+        ours,
+        zero,
+        tolerance: 0.0,
+        holds,
+        because,
     }
 }
 
@@ -208,10 +274,12 @@ mod tests {
         RowSpec {
             arm: "a".into(),
             zero: Some("z".into()),
-            published: published(mean),
-            fine_tune: published(fine_tune),
+            published: Some(published(mean)),
+            fine_tune: Some(published(fine_tune)),
+            at_least: None,
             incomplete: None,
             measure: None,
+            miss: None,
         }
     }
 
@@ -265,6 +333,32 @@ mod tests {
             "{}",
             row.because
         );
+    }
+
+    #[test]
+    fn a_bar_is_one_sided() {
+        let bar = RowSpec {
+            published: None,
+            fine_tune: None,
+            at_least: Some(83.0),
+            miss: Some("the peer augments".into()),
+            ..spec(0.0, 0.0)
+        };
+        assert!(bar.check().is_ok());
+        let judge = |mine, zero| RULE.judge("pmnist", &bar, ours(mine), Some(ours(zero)));
+        assert!(judge(99.0, 50.0).evidence && !judge(99.0, 90.0).evidence);
+        let below = judge(82.0, 50.0);
+        assert!(!below.holds, "{}", below.because);
+        assert!(
+            below
+                .because
+                .contains("1.00 points below the bar; the peer")
+        );
+        let both = RowSpec {
+            at_least: Some(83.0),
+            ..spec(90.0, 20.0)
+        };
+        assert!(both.check().is_err());
     }
 
     #[test]

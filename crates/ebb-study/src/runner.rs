@@ -112,6 +112,7 @@ pub fn run(study: &Study, options: &Options, watch: &mut dyn Watch) -> Result<Ve
         budget_seconds: study.budget_s,
         code_hash: code_hash(study).to_owned(),
         recipe_hash: recipe_hash(study),
+        confirmed: None,
     };
     match &study.plan {
         Plan::Arms(arms) => by_arms(study, arms, options, watch, &mut verdict)?,
@@ -511,6 +512,62 @@ fn by_reference(
     }
     verdict.holds = verdict.rows.iter().all(|r| r.holds);
     Ok(())
+}
+
+/// What a repeated run gave: its arm, and its measures by name, none if it diverged.
+pub(crate) type Repeated = (String, Option<BTreeMap<String, f64>>);
+
+/// Runs the first seed of every arm that `verdict` reports, with the coefficients it chose.
+pub(crate) fn first_seeds(
+    study: &Study,
+    verdict: &Verdict,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Repeated>> {
+    let Some(arms) = study.plan.arms() else {
+        return Ok(Vec::new());
+    };
+    let own = match &study.plan {
+        Plan::Arms(arms) => arms.measures.clone(),
+        Plan::Reference(_) | Plan::Native(..) => BTreeMap::new(),
+    };
+    let measure = |name: &String| {
+        let known = own.get(name).cloned();
+        (name.clone(), known.unwrap_or_else(|| Measure::named(name)))
+    };
+    let reported: Vec<(&ArmReport, &Arm, BTreeMap<String, Measure>)> = verdict
+        .arms
+        .iter()
+        .filter_map(|report| {
+            let measures = report.per_seed.keys().map(measure).collect();
+            Some((report, arms.get(&report.name)?, measures))
+        })
+        .collect();
+    let chosen = |arm: &str| {
+        let tuned = verdict.tuning.as_ref().and_then(|t| t.arms.get(arm));
+        tuned.map_or_else(Vec::new, |t| pairs(&t.chosen))
+    };
+    let jobs: Vec<Job> = reported
+        .iter()
+        .flat_map(|(report, arm, measures)| {
+            study.seeds.iter().take(1).map(|seed| Job {
+                arm: &report.name,
+                of: arm,
+                seed: *seed,
+                sets: chosen(&report.name),
+                variation: arm.variation,
+                trial: None,
+                measures,
+            })
+        })
+        .collect();
+    let done = execute(&jobs, &Streams::new(options.data_dir), options, watch)?;
+    let values = |d: Done| d.numbers.into_iter().map(|(k, n)| (k, n.value)).collect();
+    Ok(jobs
+        .iter()
+        .zip(done)
+        .map(|(job, d)| (job.arm.to_owned(), d.map(values)))
+        .collect())
 }
 
 /// The runs of an arm, in percent.

@@ -67,6 +67,22 @@ pub struct Verdict {
     pub code_hash: String,
     /// Hash of the study file and every recipe it resolves to.
     pub recipe_hash: String,
+    /// How it was carried over from older code, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<Confirmed>,
+}
+
+/// A verdict that code other than the one it was made with has confirmed: the first seed of every
+/// arm was run again and gave the recorded values bit for bit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmed {
+    /// Hash of the code that made the verdict.
+    pub made_by: String,
+    /// Runs that were repeated.
+    pub runs: usize,
+    /// Values that were compared.
+    pub values: usize,
 }
 
 /// An arm and what was measured in it.

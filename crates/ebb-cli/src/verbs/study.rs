@@ -67,6 +67,14 @@ enum StudyVerb {
         #[command(flatten)]
         evidence: Evidence,
     },
+    /// Carry stale verdicts over to this code: the first seed of every arm, run again, must give
+    /// the recorded values bit for bit
+    Confirm {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        evidence: Evidence,
+    },
     /// Print the table of reference rows as Markdown, from the recorded verdicts
     Table {
         #[command(flatten)]
@@ -142,6 +150,9 @@ impl Study {
                 json,
             } => run(&which.studies()?, &evidence.dir, *json, around),
             StudyVerb::Check { which, evidence } => check(&which.studies()?, &evidence.dir, around),
+            StudyVerb::Confirm { which, evidence } => {
+                confirm(&which.studies()?, &evidence.dir, around)
+            }
             StudyVerb::Table { evidence } => table(&evidence.dir),
         }
     }
@@ -229,13 +240,15 @@ fn show(id: &str, evidence: &Path, terminal: &Terminal) -> Result<Ended> {
         Plan::Native(_, claims) => Some(claims),
         Plan::Reference(reference) => {
             for (name, row) in &reference.rows {
-                let theirs = &row.published;
                 line(
                     "row",
-                    format!(
-                        "{name}: published {:.2} ± {:.2}, {} runs",
-                        theirs.mean, theirs.sd, theirs.n
-                    ),
+                    match (&row.published, row.at_least) {
+                        (Some(theirs), _) => format!(
+                            "{name}: published {:.2} ± {:.2}, {} runs",
+                            theirs.mean, theirs.sd, theirs.n
+                        ),
+                        (None, bar) => format!("{name}: at least {}", bar.unwrap_or_default()),
+                    },
                 );
             }
             None
@@ -345,7 +358,8 @@ fn verdict_text(verdict: &Verdict, path: &Path, terminal: &Terminal) -> String {
             "  {} {}: published {:.2}, here {:.2} ± {:.2}, tolerance {:.2}\n",
             mark(row.holds),
             row.name,
-            row.theirs.mean,
+            row.theirs
+                .map_or(row.at_least.unwrap_or_default(), |t| t.mean),
             row.ours.mean,
             row.ours.half_width(),
             row.tolerance
@@ -407,6 +421,41 @@ fn check(studies: &[Claim], evidence: &Path, setting: &Around) -> Result<Ended> 
             "`ebb study run ID` says why",
         )),
     }
+}
+
+fn confirm(studies: &[Claim], evidence: &Path, setting: &Around) -> Result<Ended> {
+    use ebb_study::confirm::Outcome;
+    let mut table = Table::new(&["study", "found"]);
+    let mut all = true;
+    for study in studies {
+        let path = ebb_study::verdict::path_of(evidence, &study.id);
+        let found = if !path.exists() {
+            all = false;
+            "no verdict yet: `ebb study run`".to_owned()
+        } else {
+            let verdict = Verdict::load(&path)?;
+            let outcome = around(setting, |options, watch| {
+                watch.begin(&study.id, &study.title);
+                ebb_study::confirm(study, &verdict, options, watch)
+            })?;
+            match outcome {
+                Outcome::Fresh => "fresh already".to_owned(),
+                Outcome::Same(verdict) => {
+                    verdict.save(evidence)?;
+                    let compared = verdict.confirmed.as_ref().map(|c| (c.runs, c.values));
+                    let (runs, values) = compared.unwrap_or_default();
+                    format!("confirmed: {runs} runs, {values} values, the same bits")
+                }
+                Outcome::RunAgain(why) => {
+                    all = false;
+                    format!("run it again: {why}")
+                }
+            }
+        };
+        table.row([study.id.clone(), found]);
+    }
+    out::print(&table.text(&setting.terminal()))?;
+    Ok(if all { Ended::Done } else { Ended::DoesNotHold })
 }
 
 fn table(evidence: &Path) -> Result<Ended> {

@@ -1,0 +1,187 @@
+//! Carrying a verdict over to newer code without running all of it again.
+//!
+//! A verdict is stale as soon as a source it depends on has changed, even where the change moves
+//! no number. Runs are deterministic, so the first seed of every arm, run again, tells: if every
+//! recorded value comes back bit for bit, the verdict stands for the new code too, and says how
+//! it was carried over. One that moved has to be run again. Bits are the same on one type of CPU
+//! only; elsewhere a verdict that is sound may fail to be confirmed, never the other way round.
+
+use crate::error::Result;
+use crate::runner::{Options, Watch, first_seeds, run};
+use crate::study::{Plan, Study};
+use crate::verdict::{Confirmed, Verdict, code_hash, recipe_hash};
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was not stale.
+    Fresh,
+    /// The same bits: the verdict with the new code's hash.
+    Same(Box<Verdict>),
+    /// It has to be run again, for this reason.
+    RunAgain(String),
+}
+
+/// Runs the first seed of every arm again and compares.
+///
+/// # Errors
+/// When a run fails or the user stops it.
+pub fn confirm(
+    study: &Study,
+    verdict: &Verdict,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Outcome> {
+    if verdict.stale(study).is_none() {
+        return Ok(Outcome::Fresh);
+    }
+    if verdict.recipe_hash != recipe_hash(study) {
+        return Ok(Outcome::RunAgain("the study has changed".into()));
+    }
+    let compared = match study.plan {
+        Plan::Native(..) => whole(study, verdict, options, watch)?,
+        Plan::Arms(_) | Plan::Reference(_) => arms(study, verdict, options, watch)?,
+    };
+    Ok(match compared {
+        Err(moved) => Outcome::RunAgain(moved),
+        Ok((runs, values)) => Outcome::Same(Box::new(Verdict {
+            code_hash: code_hash(study).to_owned(),
+            confirmed: Some(Confirmed {
+                made_by: match &verdict.confirmed {
+                    Some(earlier) => earlier.made_by.clone(),
+                    None => verdict.code_hash.clone(),
+                },
+                runs,
+                values,
+            }),
+            ..verdict.clone()
+        })),
+    })
+}
+
+/// Runs and values compared, or what moved.
+type Compared = std::result::Result<(usize, usize), String>;
+
+/// A study with code of its own is run whole.
+fn whole(
+    study: &Study,
+    verdict: &Verdict,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Compared> {
+    let again = run(study, options, watch)?;
+    let same = again.expected == verdict.expected
+        && again.controls == verdict.controls
+        && again.measured == verdict.measured
+        && again.arms.len() == verdict.arms.len()
+        && (again.arms.iter().zip(&verdict.arms)).all(|(a, b)| a.per_seed == b.per_seed);
+    Ok(match same {
+        true => Ok((
+            1,
+            again.measured.len() + again.expected.len() + again.controls.len(),
+        )),
+        false => Err("run whole, it gave other numbers".into()),
+    })
+}
+
+fn arms(
+    study: &Study,
+    verdict: &Verdict,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Compared> {
+    let repeated = first_seeds(study, verdict, options, watch)?;
+    if repeated.len() != verdict.arms.len() {
+        return Ok(Err("it reports arms that the study no longer has".into()));
+    }
+    let first = study.seeds.first().copied().unwrap_or_default();
+    let mut values = 0;
+    for (report, (arm, now)) in verdict.arms.iter().zip(&repeated) {
+        let Some(now) = now else {
+            if report.diverged.contains(&first) {
+                continue;
+            }
+            return Ok(Err(format!("{arm} diverges with seed {first} now")));
+        };
+        if report.diverged.contains(&first) {
+            return Ok(Err(format!("{arm} no longer diverges with seed {first}")));
+        }
+        for (name, recorded) in &report.per_seed {
+            let was = recorded.first().copied().unwrap_or(f64::NAN);
+            let is = now.get(name).copied().unwrap_or(f64::NAN);
+            if was.to_bits() != is.to_bits() {
+                return Ok(Err(format!(
+                    "{arm}: {name} was {was} with seed {first} and is {is}"
+                )));
+            }
+            values += 1;
+        }
+    }
+    Ok(match values {
+        0 => Err("it has no value of a first seed to compare".into()),
+        _ => Ok((repeated.len(), values)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::Unwatched;
+    use std::sync::atomic::AtomicBool;
+
+    const SMALL: &str = r#"
+id = "S900"
+title = "Replay on digits"
+claim = "Replay keeps more than fine-tuning"
+source = "a test"
+budget_s = 60
+seeds = 2
+[base]
+stream = { dataset = "digits", split = 2, per_experience = 60 }
+network = { kind = "mlp", hidden = [8] }
+train = { lr = 0.1, batch = 16 }
+evaluate = { every = 0 }
+[arm.er.set]
+method = "er"
+[arm.none.set]
+method = "fine-tune"
+[expect]
+more = "er.average_accuracy >= none.average_accuracy - 1"
+"#;
+
+    #[test]
+    fn the_same_bits_are_carried_over_and_others_are_not() {
+        let study = Study::parse("small", SMALL).unwrap();
+        let dir = std::env::temp_dir();
+        let options = Options {
+            data_dir: &dir,
+            threads: 2,
+            stop: &AtomicBool::new(false),
+        };
+        let made = run(&study, &options, &mut Unwatched).unwrap();
+        let again = |v: &Verdict| confirm(&study, v, &options, &mut Unwatched).unwrap();
+        assert!(matches!(again(&made), Outcome::Fresh));
+        let old = Verdict {
+            code_hash: "older".into(),
+            ..made.clone()
+        };
+        let Outcome::Same(carried) = again(&old) else {
+            panic!("the same bits")
+        };
+        assert_eq!(carried.code_hash, made.code_hash);
+        let confirmed = carried.confirmed.unwrap();
+        assert_eq!(
+            (confirmed.made_by.as_str(), confirmed.runs, confirmed.values),
+            ("older", 2, 2)
+        );
+        let mut moved = old.clone();
+        let values = moved.arms[0].per_seed.get_mut("average_accuracy").unwrap();
+        values[0] = f64::from_bits(values[0].to_bits() + 1);
+        assert!(matches!(again(&moved), Outcome::RunAgain(why) if why.contains("er")));
+        let other = Verdict {
+            recipe_hash: "another study".into(),
+            ..old
+        };
+        assert!(matches!(again(&other), Outcome::RunAgain(why) if why.contains("study")));
+    }
+}
