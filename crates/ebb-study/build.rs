@@ -1,5 +1,5 @@
-//! Hashes the sources that can change a study's results, so that a verdict knows whether it is
-//! stale: one hash for studies of arms, one for studies with code of their own. Comments, blank
+//! Embeds the study files, and hashes the sources that can change a study's results, so that a
+//! verdict knows whether it is stale: one hash for studies of arms, one for studies with code of their own. Comments, blank
 //! lines and test modules do not count: they change no number.
 
 use std::fs;
@@ -39,6 +39,32 @@ fn main() {
     add(&mut hasher, "ebb-study", NATIVE);
     let native = hasher.finalize().to_hex();
     println!("cargo:rustc-env=EBB_NATIVE_HASH={native}");
+    embed();
+}
+
+/// Writes the list of the study files, so that a new one is a new file and nothing else.
+fn embed() {
+    let folder = PathBuf::from(env("CARGO_MANIFEST_DIR")).join("../../studies");
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let mut files: Vec<PathBuf> = match fs::read_dir(&folder) {
+        Ok(entries) => entries.flatten().map(|e| e.path()).collect(),
+        Err(error) => panic!("{}: {error}", folder.display()),
+    };
+    files.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    let mut list = String::from("const FILES: &[(&str, &str)] = &[\n");
+    for path in &files {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        list.push_str(&format!(
+            "    ({name:?}, include_str!({:?})),\n",
+            path.to_string_lossy()
+        ));
+    }
+    list.push_str("];\n");
+    let out = PathBuf::from(env("OUT_DIR")).join("studies.rs");
+    if let Err(error) = fs::write(&out, list) {
+        panic!("{}: {error}", out.display());
+    }
 }
 
 /// Adds the sources of a crate whose names begin with one of `prefixes`.

@@ -13,7 +13,7 @@ use crate::recorder::Recorder;
 use crate::replay::Offered;
 use crate::seen::{ClassSets, Seen, column, outputs};
 use crate::session::Session;
-use crate::spec::{ClassesSpec, DataPlan, LossClasses, LossSpec};
+use crate::spec::{ClassesSpec, DataPlan, EndsSpec, LossClasses, LossSpec};
 use crate::update::StepContext;
 use ebb_data::{Item, Part};
 use ebb_net::Model;
@@ -226,7 +226,9 @@ impl Run {
     /// What is written once, before the first step: what the run is, and what chance gives.
     fn start(&mut self, name: &str) -> Result<()> {
         self.recorder.add(Record::Start(describe(&self.s, name)))?;
-        self.columns(-1)?;
+        if self.evaluates_each() {
+            self.columns(-1)?;
+        }
         self.commit(Verb::Start, None, true)
     }
 
@@ -529,6 +531,10 @@ impl Run {
         order.into_iter().map(|(_, source)| source).collect()
     }
 
+    fn evaluates_each(&self) -> bool {
+        self.s.recipe.file().evaluate.ends == EndsSpec::Each
+    }
+
     fn trains_on_memory(&self) -> bool {
         self.s.recipe.file().data == DataPlan::Memory
     }
@@ -669,11 +675,13 @@ impl Run {
             seconds: begun.elapsed().as_secs_f64(),
             bytes: self.s.method_bytes(),
         }))?;
-        let accuracies = self.columns(index as i32)?;
-        let seen_sets = self.seen_sets(index);
-        let mean =
-            seen_sets.iter().map(|s| accuracies[*s]).sum::<f64>() / seen_sets.len().max(1) as f64;
-        around.progress.column(index, &accuracies, mean);
+        if last || self.evaluates_each() {
+            let accuracies = self.columns(index as i32)?;
+            let seen_sets = self.seen_sets(index);
+            let mean = seen_sets.iter().map(|s| accuracies[*s]).sum::<f64>()
+                / seen_sets.len().max(1) as f64;
+            around.progress.column(index, &accuracies, mean);
+        }
         self.s.position.experience += 1;
         self.s.position.epoch = 0;
         self.s.position.batch = 0;

@@ -350,10 +350,31 @@ impl Default for TrainSpec {
     }
 }
 
+/// After which experiences every test set is evaluated whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndsSpec {
+    /// After each, and before the first.
+    #[default]
+    Each,
+    /// After the last alone: final accuracy without forgetting and transfer, for long streams of
+    /// large test sets.
+    Last,
+}
+
+impl EndsSpec {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What is measured on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct EvaluateSpec {
+    /// After which experiences every test set is evaluated whole.
+    #[serde(skip_serializing_if = "EndsSpec::is_default")]
+    pub ends: EndsSpec,
     /// Evaluate the panel every so many steps; 0: only at the ends of experiences.
     pub every: u64,
     /// Fixed cases an experience on the panel.
@@ -367,6 +388,7 @@ pub struct EvaluateSpec {
 impl Default for EvaluateSpec {
     fn default() -> Self {
         Self {
+            ends: EndsSpec::default(),
             every: 10,
             panel: 200,
             outcomes: true,

@@ -6,58 +6,8 @@ use crate::study::Study;
 use crate::verdict::{Verdict, path_of};
 use std::path::Path;
 
-/// Every study file, by its name.
-const FILES: &[(&str, &str)] = &[
-    (
-        "R01-fine-tune",
-        include_str!("../../../studies/R01-fine-tune.toml"),
-    ),
-    ("R02-ewc", include_str!("../../../studies/R02-ewc.toml")),
-    ("R03-si", include_str!("../../../studies/R03-si.toml")),
-    ("R04-lwf", include_str!("../../../studies/R04-lwf.toml")),
-    (
-        "R05-rehearsal",
-        include_str!("../../../studies/R05-rehearsal.toml"),
-    ),
-    (
-        "R06-offline",
-        include_str!("../../../studies/R06-offline.toml"),
-    ),
-    ("S029-ewc", include_str!("../../../studies/S029-ewc.toml")),
-    (
-        "S041-similarity",
-        include_str!("../../../studies/S041-similarity.toml"),
-    ),
-    (
-        "S042-forgetting-events",
-        include_str!("../../../studies/S042-forgetting-events.toml"),
-    ),
-    (
-        "S059-linear-theory",
-        include_str!("../../../studies/S059-linear-theory.toml"),
-    ),
-    (
-        "S075-unified",
-        include_str!("../../../studies/S075-unified.toml"),
-    ),
-    ("S087-gem", include_str!("../../../studies/S087-gem.toml")),
-    (
-        "S095-max-margin",
-        include_str!("../../../studies/S095-max-margin.toml"),
-    ),
-    (
-        "S098-stability-gap",
-        include_str!("../../../studies/S098-stability-gap.toml"),
-    ),
-    (
-        "S121-recurrence",
-        include_str!("../../../studies/S121-recurrence.toml"),
-    ),
-    (
-        "S123-rehearsal-free",
-        include_str!("../../../studies/S123-rehearsal-free.toml"),
-    ),
-];
+// `FILES`: every study file, by its name.
+include!(concat!(env!("OUT_DIR"), "/studies.rs"));
 
 /// Every study that comes with the program, by id.
 ///
