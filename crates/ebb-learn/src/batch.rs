@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use ebb_net::Model;
 use ebb_space::{ExampleId, RowId, Rows};
+use std::ops::Range;
 
 /// Rows that go through the network in one pass.
 pub struct Batch {
@@ -20,6 +21,38 @@ pub struct Batch {
     pub shifts: Option<Vec<f32>>,
     /// The class centre of each row, `[rows, features]`.
     pub prototypes: Option<Vec<f32>>,
+}
+
+impl Batch {
+    /// The outputs that compete in row `i`; none: all of them.
+    pub fn allowed(&self, i: usize) -> Option<&[bool]> {
+        let set = self.rows.class_set.as_ref()?[i];
+        Some(&self.rows.class_sets[usize::from(set)])
+    }
+
+    /// Rows `range` as a batch, without what is stored or set beside them.
+    pub fn part(&self, range: Range<usize>) -> Batch {
+        let [_, width] = self.x.dims();
+        let of = |list: &[u16]| list[range.clone()].to_vec();
+        Batch {
+            x: self.x.clone().slice([range.clone(), 0..width]),
+            rows: Rows {
+                ids: self.rows.ids[range.clone()].to_vec(),
+                labels: self.rows.labels[range.clone()].to_vec(),
+                support: of(&self.rows.support),
+                supports: self.rows.supports.clone(),
+                mask: self.rows.mask.as_ref().map(|m| m[range.clone()].to_vec()),
+                weight: self.rows.weight.as_ref().map(|w| w[range.clone()].to_vec()),
+                class_set: self.rows.class_set.as_deref().map(of),
+                class_sets: self.rows.class_sets.clone(),
+            },
+            ids: self.ids[range].to_vec(),
+            stored_logits: None,
+            row_weights: None,
+            shifts: None,
+            prototypes: None,
+        }
+    }
 }
 
 /// Collects a batch, support by support.

@@ -15,6 +15,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod oracle;
 pub mod penalty;
+pub mod per_example;
 pub mod plugin;
 pub mod progress;
 pub mod recipe;

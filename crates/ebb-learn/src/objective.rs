@@ -87,6 +87,10 @@ fn base(spec: &TermSpec) -> Term {
         }
         LossSpec::FeaturesL2 => presets::feature_l2(on, Reference::Teacher, Normalisation::HalfSum),
         LossSpec::Confidence => presets::cpr(on),
+        LossSpec::FunctionDistance => match spec.classes {
+            ClassesSpec::Scenario => presets::fdr(on).with(Combinator::Mask(Classes::Row)),
+            ClassesSpec::All | ClassesSpec::Old => presets::fdr(on),
+        },
     };
     if let Some(threshold) = spec.gate {
         term = term.with(Combinator::Gate(threshold));

@@ -5,7 +5,7 @@
 //! Penalties and projections work on the returned weights, outside the graph.
 
 use crate::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use burn::tensor::{Gradients, Tensor, TensorData};
 use ebb_kernels::{seed, slices};
 use ebb_net::{Mode, Model, Taps};
@@ -79,7 +79,12 @@ impl Oracle {
         at: Option<&Weights>,
         into: &mut Weights,
     ) -> Result<PassResult> {
-        let (pass, _, _) = self.pass(objective, batch, at, Taps::none(), into)?;
+        let ids: Vec<u64> = batch.rows.ids.iter().map(|id| id.example).collect();
+        let mode = Mode::Train {
+            key: self.key,
+            rows: &ids,
+        };
+        let (pass, _, _) = self.pass(objective, batch, at, mode, Taps::none(), into)?;
         Ok(pass)
     }
 
@@ -88,17 +93,13 @@ impl Oracle {
         objective: &Objective,
         batch: &Batch,
         at: Option<&Weights>,
+        mode: Mode,
         mut taps: Taps,
         into: &mut Weights,
     ) -> Result<(PassResult, Taps, Gradients)> {
         let rows = batch.rows.len();
         let wants_features = objective.uses_features();
         let (teacher_logits, teacher_features) = self.ask_teacher(objective, batch);
-        let ids: Vec<u64> = batch.rows.ids.iter().map(|id| id.example).collect();
-        let mode = Mode::Train {
-            key: self.key,
-            rows: &ids,
-        };
         let leaves = self.model.leaves(at);
         let out = self
             .model
@@ -145,20 +146,29 @@ impl Oracle {
     }
 
     /// The gradient of `objective` by the inputs of `batch`, `[rows, inputs]`, with the one by
-    /// the weights in `into`.
+    /// the weights in `into`; in evaluation mode, so that rows do not act on each other.
     ///
     /// # Errors
-    /// As [`Oracle::gradient`].
+    /// As [`Oracle::gradient`], and in a network without a tap at its input.
     pub fn input_gradient(
         &mut self,
         objective: &Objective,
         batch: &Batch,
         into: &mut Weights,
     ) -> Result<(PassResult, Vec<f32>)> {
-        let taps = Taps::none().differentiate("input");
-        let (pass, taps, mut gradients) = self.pass(objective, batch, None, taps, into)?;
+        let named = self.model.network().taps();
+        let first = named.first().filter(|name| name.ends_with(".in"));
+        let input = named.iter().find(|name| *name == "input").or(first);
+        let input = input.ok_or_else(|| Error::Recipe {
+            reason: "this network gives no gradient by its inputs, which the method needs; use \
+                     an MLP or a plain CNN"
+                .into(),
+        })?;
+        let taps = Taps::none().differentiate(input);
+        let (pass, taps, mut gradients) =
+            self.pass(objective, batch, None, Mode::Eval, taps, into)?;
         let width = self.model.network().inputs();
-        let by_input = taps.gradient("input", &mut gradients).map_or_else(
+        let by_input = taps.gradient(input, &mut gradients).map_or_else(
             || vec![0.0; batch.rows.len() * width],
             |g| slices::to_vec(&g),
         );

@@ -386,7 +386,7 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
             }
             _ => {}
         }
-        if term.loss == LossSpec::LogitsL2 && replayed.is_none() {
+        if term.loss.reads_stored_logits() && replayed.is_none() {
             return wrong(format!(
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));
@@ -416,6 +416,7 @@ fn refuse(file: &RecipeFile) -> Result<()> {
         PenaltySpec::Ewc(s) => s.lambda > 0.0,
         PenaltySpec::Si(s) => s.c > 0.0,
         PenaltySpec::L2(s) => s.beta > 0.0,
+        PenaltySpec::Mas(s) => s.lambda > 0.0,
     };
     if class_incremental && alone && file.penalty.iter().any(strong) {
         refused(

@@ -1,7 +1,10 @@
 //! A run's moving parts, built from a recipe, saved into a state and restored from one.
 
 use crate::error::{Error, Result};
-use crate::methods::{agem::AGem, ewc::Ewc, gem::Gem, hft::HalfFreeze, l2::L2, mir::Mir, si::Si};
+use crate::methods::{
+    agem::AGem, ewc::Ewc, fdr::Fdr, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze, l2::L2,
+    mas::Mas, mir::Mir, si::Si,
+};
 use crate::optimizer::Optimizer;
 use crate::oracle::{Meter, Oracle};
 use crate::penalty::Penalty;
@@ -9,7 +12,7 @@ use crate::plugin::{Kept, Plugin};
 use crate::recipe::Recipe;
 use crate::replay::Replay;
 use crate::seen::{ClassSets, check, outputs};
-use crate::spec::{DataPlan, LossSpec, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
+use crate::spec::{DataPlan, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
@@ -120,7 +123,8 @@ impl Session {
                 &file.draw,
                 stream.features(),
                 outputs,
-                file.term.iter().any(|t| t.loss == LossSpec::LogitsL2),
+                file.term.iter().any(|t| t.loss.reads_stored_logits())
+                    || file.plugin.iter().any(PluginSpec::reads_stored_logits),
                 stream.experiences.len(),
                 class_sets,
                 key.sub("memory"),
@@ -372,6 +376,7 @@ fn penalty(spec: &PenaltySpec) -> Box<dyn Penalty> {
         PenaltySpec::Ewc(s) => Box::new(Ewc::new(s.clone())),
         PenaltySpec::Si(s) => Box::new(Si::new(s.clone())),
         PenaltySpec::L2(s) => Box::new(L2::new(s.clone())),
+        PenaltySpec::Mas(s) => Box::new(Mas::new(s.clone())),
     }
 }
 
@@ -379,6 +384,9 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
     match spec {
         PluginSpec::Mir(s) => Box::new(Mir::new(s.clone())),
         PluginSpec::HalfFreeze(s) => Box::new(HalfFreeze::new(s.clone())),
+        PluginSpec::FunctionDistance(s) => Box::new(Fdr::new(s.clone())),
+        PluginSpec::Gss(s) => Box::new(Gss::new(s.clone())),
+        PluginSpec::Hal(s) => Box::new(Hal::new(s.clone())),
     }
 }
 

@@ -175,6 +175,15 @@ pub enum LossSpec {
     FeaturesL2,
     /// `KL(student ‖ uniform)`, that is `ln K − H(p)`.
     Confidence,
+    /// Distance of the probabilities to those stored with the record (FDR).
+    FunctionDistance,
+}
+
+impl LossSpec {
+    /// Whether it compares with logits stored in the memory.
+    pub fn reads_stored_logits(self) -> bool {
+        matches!(self, LossSpec::LogitsL2 | LossSpec::FunctionDistance)
+    }
 }
 
 /// Which classes a term looks at.
@@ -227,6 +236,8 @@ pub enum PenaltySpec {
     Si(crate::methods::si::SiSettings),
     /// Distance to the weights after the last experience.
     L2(crate::methods::l2::L2Settings),
+    /// Memory aware synapses.
+    Mas(crate::methods::mas::MasSettings),
 }
 
 /// How a gradient becomes a step.
@@ -250,6 +261,12 @@ pub enum PluginSpec {
     Mir(crate::methods::mir::MirSettings),
     /// Freezes a random half of the tensors, another in each experience.
     HalfFreeze(crate::methods::hft::HftSettings),
+    /// A second step of its own towards the stored probabilities (FDR).
+    FunctionDistance(crate::methods::fdr::FdrStep),
+    /// Keeps records whose gradients point apart (GSS).
+    Gss(crate::methods::gss::GssSettings),
+    /// Holds the answers at learned anchors (HAL).
+    Hal(crate::methods::hal::HalSettings),
 }
 
 impl PluginSpec {
@@ -257,8 +274,16 @@ impl PluginSpec {
     pub fn support(&self) -> Option<&'static str> {
         match self {
             PluginSpec::Mir(_) => Some("replay:mir"),
-            PluginSpec::HalfFreeze(_) => None,
+            PluginSpec::HalfFreeze(_)
+            | PluginSpec::FunctionDistance(_)
+            | PluginSpec::Gss(_)
+            | PluginSpec::Hal(_) => None,
         }
+    }
+
+    /// Whether it compares with logits stored in the memory.
+    pub fn reads_stored_logits(&self) -> bool {
+        matches!(self, PluginSpec::FunctionDistance(_))
     }
 }
 

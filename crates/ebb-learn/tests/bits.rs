@@ -82,6 +82,17 @@ fn a_stopped_run_resumes_to_the_same_bits() {
             "gdumb",
             vec![("with.capacity", "60"), ("train.epochs", "8")],
         ),
+        ("mas", vec![("with.of", "batch"), ("with.batch", "50")]),
+        ("fdr", vec![("with.steps", "one")]),
+        (
+            "fdr",
+            vec![("with.steps", "two"), ("train.momentum", "0.9")],
+        ),
+        (
+            "gss",
+            vec![("with.capacity", "60"), ("with.gate", "example")],
+        ),
+        ("hal", vec![("with.through", "both"), ("with.ascent", "5")]),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

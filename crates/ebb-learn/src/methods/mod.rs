@@ -4,14 +4,20 @@ pub mod agem;
 pub mod der;
 pub mod er;
 pub mod ewc;
+pub mod fdr;
 pub mod finetune;
 pub mod gdumb;
 pub mod gem;
+pub mod gss;
+pub mod hal;
 pub mod hft;
 pub mod l2;
 pub mod lwf;
+pub mod mas;
 pub mod mir;
 pub mod si;
+#[cfg(test)]
+mod staging;
 
 use crate::error::{Error, Result};
 use crate::spec::Parts;
@@ -76,6 +82,10 @@ pub const ALL: &[MethodCard] = &[
     mir::MIR,
     gdumb::GDUMB,
     hft::HFT,
+    mas::MAS,
+    fdr::FDR,
+    gss::GSS,
+    hal::HAL,
 ];
 
 /// The method called `name`.
