@@ -2,19 +2,20 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{agem::AGem, ewc::Ewc, gem::Gem, l2::L2, si::Si};
+use crate::objective::asks;
 use crate::optimizer::Optimizer;
 use crate::oracle::{Meter, Oracle};
 use crate::penalty::Penalty;
 use crate::recipe::Recipe;
 use crate::replay::Replay;
 use crate::seen::{ClassSets, check, outputs};
-use crate::spec::{DataPlan, LossSpec, PenaltySpec, RecipeFile, UpdateSpec};
+use crate::spec::{DataPlan, PenaltySpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
 use ebb_net::Model;
 use ebb_record::{ForgettingEvents, State, StateWriter};
-use ebb_space::{Key, Mask, Weights};
+use ebb_space::{Key, Mask, Reference, Weights};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -114,7 +115,7 @@ impl Session {
                 &file.draw,
                 stream.features(),
                 outputs,
-                file.term.iter().any(|t| t.loss == LossSpec::LogitsL2),
+                (file.term.iter()).any(|t| asks(t, Reference::StoredLogits)),
                 stream.experiences.len(),
                 class_sets,
                 key.sub("memory"),
