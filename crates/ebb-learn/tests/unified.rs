@@ -227,7 +227,7 @@ fn supervised_contrast_trains_the_features() {
         let s = unit.clone().matmul(unit.transpose()) / t + itself;
         -(positives.clone() * log_softmax(s, 1)).sum() / n as f32
     });
-    let found = by_algebra(&m, &b, &alone(presets::sup_con("all", f64::from(t))));
+    let found = by_algebra(&m, &b, &alone(presets::sup_con("all", t)));
     agree(&found, &own);
 }
 
