@@ -3,7 +3,7 @@
 use crate::batch::{Batch, Collect};
 use crate::error::{Error, Result};
 use crate::evaluate::{Outcome, evaluate, outcome};
-use crate::objective::{objective, remembering};
+use crate::objective::{asks, objective, remembering};
 use crate::oracle::PassResult;
 use crate::penalty::Stepped;
 use crate::plugin::{Plugin, Scene};
@@ -13,7 +13,7 @@ use crate::recorder::Recorder;
 use crate::replay::Offered;
 use crate::seen::{ClassSets, Seen, column, outputs};
 use crate::session::Session;
-use crate::spec::{ClassesSpec, DataPlan, EndsSpec, LossClasses, LossSpec};
+use crate::spec::{DataPlan, EndsSpec, LossClasses};
 use crate::update::StepContext;
 use ebb_data::{Item, Part};
 use ebb_net::Model;
@@ -21,7 +21,7 @@ use ebb_record::{
     Artifact, Column, Consolidate, Cost, Draft, Eval, ExperienceInfo, Exposure, Keep, Note, Record,
     RunDir, Start, Step, Summary, Verb,
 };
-use ebb_space::{ExampleId, Objective, Weights};
+use ebb_space::{ExampleId, Objective, Reference, Weights};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -723,11 +723,8 @@ impl Run {
     }
 
     fn wants_teacher(&self) -> bool {
-        let asks = |t: &crate::spec::TermSpec| {
-            matches!(t.loss, LossSpec::Distillation | LossSpec::FeaturesL2)
-                || t.classes == ClassesSpec::Old
-        };
-        self.s.recipe.file().term.iter().any(asks)
+        let terms = &self.s.recipe.file().term;
+        terms.iter().any(|t| asks(t, Reference::Teacher))
     }
 
     /// Evaluates every test set whole; returns the accuracies.

@@ -4,11 +4,13 @@ use crate::seen::{head, outputs, seen_columns, seen_heads};
 use crate::spec::{ClassesSpec, LossSpec, RecipeFile, ReductionSpec, TermSpec};
 use ebb_data::{Scenario, Stream};
 use ebb_space::{
-    Classes, Combinator, Normalisation, Objective, Reduction, Reference, Term, presets,
+    Choices, Classes, Combinator, Divergence, Generator, Key, Normalisation, Objective, Reduction,
+    Reference, Term, presets,
 };
 
 /// The objective while experience `index` is trained. Terms that look at old classes come in from
-/// the second experience on; with a head a task there is one for each earlier head.
+/// the second experience on; with a head a task there is one for each earlier head. Cross-entropy
+/// on the new rows is added where no term teaches their labels.
 pub fn objective(recipe: &RecipeFile, stream: &Stream, index: usize) -> Objective {
     let reduction = match recipe.train.reduction.unwrap_or_default() {
         ReductionSpec::MeanOverRows => Reduction::MeanOverRows,
@@ -17,14 +19,27 @@ pub fn objective(recipe: &RecipeFile, stream: &Stream, index: usize) -> Objectiv
     let mut terms: Vec<Term> = recipe
         .term
         .iter()
-        .flat_map(|spec| lower(spec, stream, index))
+        .flat_map(|spec| lower(spec, stream, index, recipe.seed))
         .collect();
-    let on_new =
-        |t: &TermSpec| t.loss == LossSpec::CrossEntropy && (t.on == "new" || t.on == "all");
-    if !recipe.term.iter().any(on_new) {
+    let teaches = |t: &TermSpec| (t.on == "new" || t.on == "all") && teaches_labels(t, index);
+    if !recipe.term.iter().any(teaches) {
         terms.insert(0, presets::cross_entropy("new"));
     }
     Objective { terms, reduction }
+}
+
+/// Whether a loss trains the classifier at the labels of its rows. Rankings put the label first,
+/// once there is a teacher to order the others.
+fn teaches_labels(spec: &TermSpec, index: usize) -> bool {
+    use LossSpec as L;
+    match spec.loss {
+        L::CrossEntropy => true,
+        L::Bernoulli | L::ProxyContrast => spec.classes != ClassesSpec::Old,
+        L::PlackettLuce | L::ListMle | L::PlackettLuceScrambled => {
+            index > 0 && spec.classes != ClassesSpec::Old
+        }
+        _ => false,
+    }
 }
 
 /// Cross-entropy over everything in a batch: what gradients on remembered rows are taken of.
@@ -35,27 +50,48 @@ pub fn remembering() -> Objective {
     }
 }
 
-fn lower(spec: &TermSpec, stream: &Stream, index: usize) -> Vec<Term> {
-    let term = base(spec);
-    if index == 0 && term.reference == Reference::Teacher {
-        return Vec::new();
+fn lower(spec: &TermSpec, stream: &Stream, index: usize, seed: u64) -> Vec<Term> {
+    let mut terms = base(spec, seed);
+    if index == 0 {
+        terms.retain(|term| term.reference != Reference::Teacher);
     }
-    match spec.classes {
-        ClassesSpec::Scenario => vec![term],
-        ClassesSpec::All => vec![over(term, vec![true; outputs(stream)])],
+    // Each set of classes has terms of its own.
+    let sets = match spec.classes {
+        ClassesSpec::Scenario => return terms,
+        ClassesSpec::All => vec![vec![true; outputs(stream)]],
         ClassesSpec::Old if index == 0 => Vec::new(),
         ClassesSpec::Old => match stream.scenario {
             Scenario::Task => seen_heads(stream, index)
                 .into_iter()
                 .filter(|h| *h != stream.experiences[index].task)
-                .map(|h| over(term.clone(), members(stream, head(stream, h))))
+                .map(|h| members(stream, head(stream, h)))
                 .collect(),
-            Scenario::Domain => vec![over(term, vec![true; outputs(stream)])],
+            Scenario::Domain => vec![vec![true; outputs(stream)]],
+            Scenario::Class => vec![members(stream, seen_columns(stream, index))],
+        },
+        ClassesSpec::New => match stream.scenario {
+            Scenario::Task => vec![members(
+                stream,
+                head(stream, stream.experiences[index].task),
+            )],
+            Scenario::Domain => vec![vec![true; outputs(stream)]],
             Scenario::Class => {
-                vec![over(term, members(stream, seen_columns(stream, index)))]
+                let mut new = members(stream, seen_columns(stream, index + 1));
+                seen_columns(stream, index)
+                    .into_iter()
+                    .for_each(|c| new[c] = false);
+                vec![new]
             }
         },
-    }
+    };
+    sets.into_iter()
+        .filter(|set| set.contains(&true))
+        .flat_map(|set| {
+            terms
+                .iter()
+                .map(move |term| over(term.clone(), set.clone()))
+        })
+        .collect()
 }
 
 fn members(stream: &Stream, columns: impl IntoIterator<Item = usize>) -> Vec<bool> {
@@ -72,28 +108,161 @@ fn over(mut term: Term, classes: Vec<bool>) -> Term {
     term
 }
 
-fn base(spec: &TermSpec) -> Term {
+/// Whether a term of a recipe compares with `reference`.
+pub fn asks(spec: &TermSpec, reference: Reference) -> bool {
+    base(spec, 0).iter().any(|term| term.reference == reference)
+}
+
+/// The terms that a loss stands for, over all classes or the scenario's.
+pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
+    use LossSpec as L;
     let on = spec.on.as_str();
-    let mut term = match spec.loss {
-        LossSpec::CrossEntropy => presets::cross_entropy(on),
-        LossSpec::LogitsL2 => presets::logits_l2(on, Normalisation::ElementMean),
-        LossSpec::Distillation => {
-            let t = spec.temperature.unwrap_or(1.0);
-            let term = presets::distillation(on, Reference::Teacher, t);
-            match spec.classes {
-                ClassesSpec::Scenario => term.with(Combinator::Mask(Classes::Row)),
-                ClassesSpec::All | ClassesSpec::Old => term,
-            }
-        }
-        LossSpec::FeaturesL2 => presets::feature_l2(on, Reference::Teacher, Normalisation::HalfSum),
-        LossSpec::Confidence => presets::cpr(on),
-        LossSpec::FunctionDistance => match spec.classes {
-            ClassesSpec::Scenario => presets::fdr(on).with(Combinator::Mask(Classes::Row)),
-            ClassesSpec::All | ClassesSpec::Old => presets::fdr(on),
-        },
+    let t = |otherwise: f64| spec.temperature.unwrap_or(otherwise);
+    let teacher = Reference::Teacher;
+    let of_rows = |term: Term| match spec.classes {
+        ClassesSpec::Scenario => term.with(Combinator::Mask(Classes::Row)),
+        ClassesSpec::All | ClassesSpec::Old | ClassesSpec::New => term,
     };
+    let divergence = |generator| Term {
+        divergence: Divergence::F(generator),
+        ..presets::distillation(on, teacher, t(1.0))
+    };
+    let ranking = |choices| of_rows(presets::plackett_luce(on, choices));
+    let believed = || ranking(Choices::TeacherMass { t: t(1.0) });
+    let one = match spec.loss {
+        L::CrossEntropy => presets::cross_entropy(on),
+        L::LogitsL2 => presets::logits_l2(on, Normalisation::ElementMean),
+        L::Distillation => of_rows(presets::distillation(on, teacher, t(1.0))),
+        L::FeaturesL2 => presets::feature_l2(on, teacher, Normalisation::HalfSum),
+        L::Confidence => presets::cpr(on),
+        L::Bernoulli => of_rows(presets::bernoulli(on, Reference::Label)),
+        L::BernoulliDistillation => {
+            let (t, squared) = (t(1.0), true);
+            of_rows(presets::bernoulli(on, teacher)).with(Combinator::Temper { t, squared })
+        }
+        L::PlackettLuce => believed(),
+        L::ListMle => ranking(Choices::Equal),
+        L::PlackettLuceScrambled => {
+            believed().with(Combinator::Scramble(Key::new(seed, "scramble")))
+        }
+        L::Sinkhorn => of_rows(presets::sinkhorn(on, t(2.0))),
+        L::SupCon => presets::sup_con(on, t(0.1)),
+        L::PrototypeRelation => of_rows(presets::prototype_relation(on, t(1.0))),
+        L::ProxyContrast => presets::proxy_contrast(on, t(1.0)),
+        L::ProxyDistillation => presets::proxy_distillation(on),
+        L::SimilarityDistillation => presets::similarity_distillation(on, teacher, t(0.09)),
+        L::ReverseDistillation => of_rows(divergence(Generator::ReverseKl)),
+        L::JensenShannonDistillation => of_rows(divergence(Generator::JensenShannon)),
+        L::JeffreysDistillation => of_rows(divergence(Generator::Jeffreys)),
+        L::TotalVariationDistillation => of_rows(divergence(Generator::TotalVariation)),
+        L::FunctionDistance => of_rows(presets::fdr(on)),
+        L::BalancedDistillation | L::BalancedDistillationReversed => {
+            // Card S175's width, in nats.
+            let reversed = spec.loss == L::BalancedDistillationReversed;
+            let kappa = if reversed { -0.5 } else { 0.5 };
+            let both = presets::balanced_distillation(on, t(1.0), kappa);
+            return both.map(|term| wrap(spec, of_rows(term))).to_vec();
+        }
+    };
+    vec![wrap(spec, one)]
+}
+
+fn wrap(spec: &TermSpec, mut term: Term) -> Term {
     if let Some(threshold) = spec.gate {
         term = term.with(Combinator::Gate(threshold));
     }
     term.weighted(spec.weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+
+    /// The terms at each of the first two experiences: name, reference, and the classes of the
+    /// mask that the recipe's `classes` made.
+    fn lowered(scenario: &str, terms: &str) -> [Vec<(String, Reference, Vec<usize>)>; 2] {
+        let stream =
+            format!("[stream]\ndataset = \"digits\"\nsplit = 5\nscenario = \"{scenario}\"\n");
+        let memory =
+            "memory = { capacity = 50, keep = \"reservoir\" }\ndraw.a = { select = \"uniform\" }\n";
+        let recipe = Recipe::parse(&format!("{memory}term = [{terms}]\n{stream}"), &[]);
+        let recipe = recipe.expect("a recipe");
+        let file = recipe.file();
+        let stream = file.stream.build(&std::env::temp_dir(), 0).expect("digits");
+        [0, 1].map(|index| {
+            let objective = objective(file, &stream, index);
+            objective.validate().expect("terms that fit");
+            let set = |c: &Combinator| match c {
+                Combinator::Mask(Classes::Only(set)) => {
+                    Some((0..set.len()).filter(|&c| set[c]).collect())
+                }
+                _ => None,
+            };
+            let each = |t: &Term| {
+                let classes = t.combinators.iter().find_map(set);
+                (t.name.clone(), t.reference, classes.unwrap_or_default())
+            };
+            objective.terms.iter().map(each).collect()
+        })
+    }
+
+    #[test]
+    fn new_and_old_classes_divide_the_loss_of_icarl() {
+        let terms = r#"{ on = "all", loss = "bernoulli", classes = "new" },
+                       { on = "all", loss = "bernoulli-distillation", classes = "old" }"#;
+        let name = || "bernoulli".to_owned();
+        let [first, second] = lowered("class", terms);
+        assert_eq!(first, [(name(), Reference::Label, vec![0, 1])]);
+        assert_eq!(
+            second,
+            [
+                (name(), Reference::Label, vec![2, 3]),
+                (name(), Reference::Teacher, vec![0, 1])
+            ]
+        );
+        let [_, second] = lowered("task", terms);
+        assert_eq!(second[0].2, [2, 3]); // the head of the second task
+        assert_eq!(second[1].2, [0, 1]);
+    }
+
+    #[test]
+    fn cross_entropy_is_added_where_no_term_teaches_the_new_labels() {
+        let names = |terms: &str| {
+            lowered("class", terms).map(|terms| {
+                let names = terms.into_iter().map(|(name, ..)| name);
+                names.collect::<Vec<_>>().join(" ")
+            })
+        };
+        for (terms, first, second) in [
+            ("", "cross-entropy", "cross-entropy"),
+            (
+                r#"{ on = "new", loss = "plackett-luce" }"#,
+                "cross-entropy",
+                "plackett-luce",
+            ),
+            (
+                r#"{ on = "new", loss = "plackett-luce", classes = "old" }"#,
+                "cross-entropy",
+                "cross-entropy plackett-luce",
+            ),
+            (
+                r#"{ on = "all", loss = "proxy-contrast" }"#,
+                "proxy-contrast",
+                "proxy-contrast",
+            ),
+            (
+                r#"{ on = "replay", loss = "proxy-contrast" }, { on = "all", loss = "sup-con" }"#,
+                "cross-entropy proxy-contrast sup-con",
+                "cross-entropy proxy-contrast sup-con",
+            ),
+            (
+                r#"{ on = "new", loss = "balanced-distillation", temperature = 2.0 }"#,
+                "cross-entropy",
+                "cross-entropy balanced-forward balanced-reverse",
+            ),
+        ] {
+            assert_eq!(names(terms), [first, second], "{terms}");
+        }
+    }
 }

@@ -5,12 +5,14 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{self, Situation};
+use crate::objective::{asks, base};
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::spec::{
     ClassesSpec, DataPlan, KeepSpec, LossSpec, PenaltySpec, PluginSpec, RecipeFile, ReductionSpec,
     SelectSpec, UpdateSpec,
 };
 use ebb_data::{Scenario, StreamSpec};
+use ebb_space::{Carrier, Reference};
 use std::path::Path;
 
 /// A checked recipe.
@@ -386,15 +388,31 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
             }
             _ => {}
         }
-        if term.loss.reads_stored_logits() && replayed.is_none() {
+        if asks(term, Reference::StoredLogits) && replayed.is_none() {
             return wrong(format!(
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));
         }
-        if term.classes == ClassesSpec::Old && term.loss == LossSpec::CrossEntropy {
+        let at_label = matches!(term.loss, LossSpec::CrossEntropy | LossSpec::ProxyContrast);
+        if at_label && term.classes == ClassesSpec::Old {
             return wrong(format!(
                 "{place}: the label of a new example is not among the old classes"
             ));
+        }
+        if at_label && term.classes == ClassesSpec::New && term.on != "new" {
+            return wrong(format!(
+                "{place}: the label of a replayed example is not among the new classes"
+            ));
+        }
+        for lowered in base(term, file.seed) {
+            if lowered.carrier == Carrier::Features && term.classes != ClassesSpec::Scenario {
+                return wrong(format!(
+                    "{place}: features have no `classes` to choose from"
+                ));
+            }
+            if let Err(e) = lowered.validate() {
+                return wrong(format!("{place}: {e}"));
+            }
         }
     }
     Ok(())
@@ -540,6 +558,31 @@ mod tests {
             "{DIGITS}[[term]]\non = \"old\"\nloss = \"cross-entropy\"\n"
         ));
         assert!(m.contains("rows are called"), "{m}");
+        for (term, said) in [
+            (
+                "on = \"new\"\nloss = \"function-distance\"",
+                "put it on `replay:NAME`",
+            ),
+            (
+                "on = \"new\"\nloss = \"sup-con\"\nclasses = \"old\"",
+                "no `classes`",
+            ),
+            (
+                "on = \"all\"\nloss = \"proxy-contrast\"\nclasses = \"new\"",
+                "replayed example",
+            ),
+            (
+                "on = \"all\"\nloss = \"proxy-contrast\"\nclasses = \"old\"",
+                "new example",
+            ),
+            (
+                "on = \"all\"\nloss = \"sinkhorn\"\ngate = nan",
+                "must be finite",
+            ),
+        ] {
+            let m = message(&format!("{DIGITS}[[term]]\n{term}\n"));
+            assert!(m.contains(said), "{m}");
+        }
         let m = message(&format!("accept = [\"anything\"]\n{DIGITS}"));
         assert!(m.contains("never refused"), "{m}");
         let m = message(&format!("{DIGITS}[train]\nbatch = 0\n"));

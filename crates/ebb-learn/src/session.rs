@@ -5,6 +5,7 @@ use crate::methods::{
     agem::AGem, ewc::Ewc, fdr::Fdr, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze, l2::L2,
     mas::Mas, mir::Mir, si::Si,
 };
+use crate::objective::asks;
 use crate::optimizer::Optimizer;
 use crate::oracle::{Meter, Oracle};
 use crate::penalty::Penalty;
@@ -18,7 +19,7 @@ use burn::tensor::Device;
 use ebb_data::{Item, Stream};
 use ebb_net::Model;
 use ebb_record::{ForgettingEvents, State, StateWriter};
-use ebb_space::{Key, Mask, Weights};
+use ebb_space::{Key, Mask, Reference, Weights};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -123,7 +124,7 @@ impl Session {
                 &file.draw,
                 stream.features(),
                 outputs,
-                file.term.iter().any(|t| t.loss.reads_stored_logits())
+                file.term.iter().any(|t| asks(t, Reference::StoredLogits))
                     || file.plugin.iter().any(PluginSpec::reads_stored_logits),
                 stream.experiences.len(),
                 class_sets,

@@ -175,15 +175,44 @@ pub enum LossSpec {
     FeaturesL2,
     /// `KL(student ‖ uniform)`, that is `ln K − H(p)`.
     Confidence,
+    /// One against all: the binary cross-entropy of each class's sigmoid with the label, summed.
+    Bernoulli,
+    /// The same with the teacher's sigmoids (iCaRL).
+    BernoulliDistillation,
+    /// The ranking "label, then the teacher's order", each choice counting as the teacher believes
+    /// in it (PLD, card S165).
+    PlackettLuce,
+    /// The same ranking with all choices alike.
+    ListMle,
+    /// A control of `plackett-luce`: the teacher's wrong classes change places, by example.
+    PlackettLuceScrambled,
+    /// Transport of the batch of student probabilities to the teacher's (SinKD, card S189).
+    Sinkhorn,
+    /// Supervised contrast of the features.
+    SupCon,
+    /// How each class ranks the rows of the batch, as the teacher does (PRD, card S128).
+    PrototypeRelation,
+    /// Cross-entropy over the labels of the batch, as often as they occur (PCR, card S131).
+    ProxyContrast,
+    /// Squared difference to the stored logits at the labels of the batch, as often as they occur
+    /// (HPCR's PCD).
+    ProxyDistillation,
+    /// Which rows' features are alike, as the teacher has it (HPCR's SCD).
+    SimilarityDistillation,
+    /// Forward and reverse KL to the teacher, balanced by the entropies of both (card S175).
+    BalancedDistillation,
+    /// A control of `balanced-distillation`: the weights change places.
+    BalancedDistillationReversed,
+    /// `KL(student ‖ teacher)`.
+    ReverseDistillation,
+    /// Jensen-Shannon divergence to the teacher.
+    JensenShannonDistillation,
+    /// `KL(teacher ‖ student) + KL(student ‖ teacher)`.
+    JeffreysDistillation,
+    /// Total variation to the teacher: half the row-wise L1 distance of probabilities.
+    TotalVariationDistillation,
     /// Distance of the probabilities to those stored with the record (FDR).
     FunctionDistance,
-}
-
-impl LossSpec {
-    /// Whether it compares with logits stored in the memory.
-    pub fn reads_stored_logits(self) -> bool {
-        matches!(self, LossSpec::LogitsL2 | LossSpec::FunctionDistance)
-    }
 }
 
 /// Which classes a term looks at.
@@ -198,6 +227,8 @@ pub enum ClassesSpec {
     All,
     /// Classes of earlier experiences (each earlier head by itself in task-incremental streams).
     Old,
+    /// Classes of this experience that no earlier one had (its head in task-incremental streams).
+    New,
 }
 
 /// One term of the loss in output space.
@@ -211,7 +242,8 @@ pub struct TermSpec {
     /// Its weight.
     #[serde(default = "one")]
     pub weight: f64,
-    /// Divides the logits of a distillation; its loss is multiplied by the square.
+    /// Divides the logits of a distillation; its loss is multiplied by the square. Some losses
+    /// have one of their own, or no square.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
     /// No push below this value.

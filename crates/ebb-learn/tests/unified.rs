@@ -1,6 +1,7 @@
 //! The claim of the unified framework (Wang et al., ICLR 2024, card S075) as a test: EWC, LwF,
 //! DER, DER++ and replay, as points of one objective, have the gradients of their own published
-//! formulas, here written out with the engine's differentiable operations.
+//! formulas, here written out with the engine's differentiable operations. So have losses of whole
+//! batches (SinKD, supervised contrast, PRD, PCR).
 
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -59,9 +60,18 @@ fn batch(model: &Model, second_draw: bool) -> Batch {
 
 /// The gradient of a loss written with the engine's operations on the logits.
 fn published(model: &mut Model, batch: &Batch, loss: impl Fn(Tensor<2>) -> Tensor<1>) -> Weights {
+    published_of(model, batch, |logits, _| loss(logits))
+}
+
+/// The same of logits and features.
+fn published_of(
+    model: &mut Model,
+    batch: &Batch,
+    loss: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<1>,
+) -> Weights {
     let leaves = model.leaves(None);
     let out = model.forward_tracked(&leaves, batch.x.clone(), Mode::Eval, &mut Taps::none());
-    let mut grads = loss(out.logits).backward();
+    let mut grads = loss(out.logits, out.features).backward();
     let mut w = Weights::zeros(model.layout());
     leaves.collect(&mut grads, &mut w);
     w
@@ -162,6 +172,97 @@ fn lwf_is_a_tempered_divergence_from_the_frozen_model_over_the_old_classes() {
         cross_entropy(new, &labels[..NEW]) + kl * (t * t)
     });
     agree(&by_algebra(&m, &b, &objective), &own);
+}
+
+fn alone(term: ebb_space::Term) -> Objective {
+    Objective {
+        terms: vec![term],
+        reduction: Reduction::SumOfMeans,
+    }
+}
+
+fn constant(rows: usize, cols: usize, of: impl Fn(usize, usize) -> f32) -> Tensor<2> {
+    let data: Vec<f32> = (0..rows * cols).map(|i| of(i / cols, i % cols)).collect();
+    Tensor::<2>::from_data(TensorData::new(data, [rows, cols]), &Device::flex())
+}
+
+/// SinKD's loop on the kernel, differentiated by the engine through all its rounds.
+#[test]
+fn sinkhorn_has_the_gradient_of_the_published_loop() {
+    let mut m = model(1);
+    let b = batch(&m, false);
+    let zt = model(77).forward(b.x.clone(), &mut Taps::none()).logits;
+    let tempered = |z: Tensor<2>| softmax(z.slice([0..NEW, 0..CLASSES]) / 2.0, 1);
+    let own = published(&mut m, &b, |z| {
+        let p = tempered(z).reshape([NEW, 1, CLASSES]);
+        let q = tempered(zt.clone()).reshape([1, NEW, CLASSES]);
+        let cost = (p - q).abs().sum_dim(2).reshape([NEW, NEW]);
+        let mut plan = (cost.clone() / -0.1).exp();
+        for _ in 0..20 {
+            plan = plan.clone() / plan.sum_dim(1);
+            plan = plan.clone() / plan.sum_dim(0);
+        }
+        (plan * cost).sum() / NEW as f32
+    });
+    agree(
+        &by_algebra(&m, &b, &alone(presets::sinkhorn("new", 2.0))),
+        &own,
+    );
+}
+
+#[test]
+fn supervised_contrast_trains_the_features() {
+    let (n, t) = (NEW + OLD, 0.5);
+    let mut m = model(1);
+    let b = batch(&m, false);
+    let labels = b.rows.labels.clone();
+    let alike = |i: usize, j: usize| i != j && labels[i] == labels[j];
+    let positives = constant(n, n, |i, j| {
+        let number = (0..n).filter(|&j| alike(i, j)).count();
+        f32::from(u8::from(alike(i, j))) / number.max(1) as f32
+    });
+    let own = published_of(&mut m, &b, |_, features| {
+        let unit = features.clone() / (features.clone() * features).sum_dim(1).sqrt();
+        let itself = constant(n, n, |i, j| if i == j { -1e9 } else { 0.0 });
+        let s = unit.clone().matmul(unit.transpose()) / t + itself;
+        -(positives.clone() * log_softmax(s, 1)).sum() / n as f32
+    });
+    let found = by_algebra(&m, &b, &alone(presets::sup_con("all", t)));
+    agree(&found, &own);
+}
+
+#[test]
+fn the_prototype_relation_and_proxy_contrast_are_softmaxes_along_the_batch() {
+    let n = NEW + OLD;
+    let mut m = model(1);
+    let b = batch(&m, false);
+    // PRD: KL to the teacher along the rows, the mean over the old classes.
+    let zt = model(77).forward(b.x.clone(), &mut Taps::none()).logits;
+    let old = |z: Tensor<2>| z.slice([0..n, 0..2]);
+    let own = published(&mut m, &b, |z| {
+        let (q, ln_p) = (softmax(old(zt.clone()), 0), log_softmax(old(z), 0));
+        -(q * ln_p).sum() / 2.0
+    });
+    let mask = Combinator::Mask(Classes::Only(vec![true, true, false, false]));
+    let relation = presets::prototype_relation("all", 1.0).with(mask);
+    agree(&by_algebra(&m, &b, &alone(relation)), &own);
+    // PCR: every row against the proxies of all rows' labels, its own label's rows positive.
+    let labels = b.rows.labels.clone();
+    let proxies = constant(CLASSES, n, |c, j| {
+        f32::from(u8::from(labels[j] as usize == c))
+    });
+    let positives = constant(n, n, |i, j| {
+        let number = labels.iter().filter(|l| **l == labels[i]).count();
+        f32::from(u8::from(labels[i] == labels[j])) / number as f32
+    });
+    let own = published(&mut m, &b, |z| {
+        let s = z.matmul(proxies.clone()) / 0.5;
+        -(positives.clone() * log_softmax(s, 1)).sum() / n as f32
+    });
+    agree(
+        &by_algebra(&m, &b, &alone(presets::proxy_contrast("all", 0.5))),
+        &own,
+    );
 }
 
 #[test]

@@ -18,15 +18,32 @@ pub enum Normalisation {
     /// `(1/C) Σ_j (a_j − b_j)²` a row, so that a mean over rows is the mean over rows and
     /// columns, without the half: DER's public code. With a mask, C counts the allowed classes.
     ElementMean,
+    /// `Σ_c (n_c/n) (a_c − b_c)²` a row, with n_c of the n active rows of the pass labelled c: the
+    /// mean over the columns of the batch's labels, repeated as they occur (HPCR's PCD, S131).
+    LabelMean,
 }
 
-/// The squared distance of two rows and its gradient by the first.
-pub(crate) fn squared(a: &[f64], b: &[f64], scale: Normalisation, gradient: &mut [f64]) -> f64 {
+/// The squared distance of two rows and its gradient by the first; `share` holds the n_c/n of
+/// [`Normalisation::LabelMean`].
+pub(crate) fn squared(
+    a: &[f64],
+    b: &[f64],
+    scale: Normalisation,
+    share: &[f64],
+    gradient: &mut [f64],
+) -> f64 {
+    let mut sum = 0.0;
     let c = match scale {
         Normalisation::HalfSum => 0.5,
         Normalisation::ElementMean => 1.0 / a.len().max(1) as f64,
+        Normalisation::LabelMean => {
+            for (((a, b), share), g) in a.iter().zip(b).zip(share).zip(gradient) {
+                sum += share * (a - b) * (a - b);
+                *g = 2.0 * share * (a - b);
+            }
+            return sum;
+        }
     };
-    let mut sum = 0.0;
     for ((a, b), g) in a.iter().zip(b).zip(gradient) {
         sum += (a - b) * (a - b);
         *g = 2.0 * c * (a - b);

@@ -48,6 +48,37 @@ impl ClassLists {
     }
 }
 
+/// How often each class occurs among the labels of a pass, over its active rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LabelCounts {
+    /// n_c, of each class.
+    pub of: Vec<f64>,
+    /// ln n_c.
+    pub ln: Vec<f64>,
+    /// Their sum.
+    pub total: f64,
+}
+
+impl LabelCounts {
+    /// Counts the labels of `rows`, of outputs with `cols` columns.
+    ///
+    /// # Errors
+    /// The first row whose label has no column.
+    pub fn rebuild(&mut self, rows: &Rows, cols: usize) -> Result<(), usize> {
+        self.of.clear();
+        self.of.resize(cols, 0.0);
+        self.total = 0.0;
+        for i in (0..rows.len()).filter(|&i| rows.active(i)) {
+            let count = self.of.get_mut(rows.labels[i] as usize).ok_or(i)?;
+            *count += 1.0;
+            self.total += 1.0;
+        }
+        self.ln.clear();
+        self.ln.extend(self.of.iter().map(|n| n.ln()));
+        Ok(())
+    }
+}
+
 /// Where `label` stands among the allowed classes of a row with `cols` columns.
 pub(crate) fn place(label: u32, allowed: Option<&[u32]>, cols: usize) -> Option<usize> {
     match allowed {

@@ -4,6 +4,7 @@
 //! normalised so that `f(1) = f'(1) = 0`; then every value `f(u)` is at least 0. ℓ is clamped to
 //! ±20 before any exponential.
 
+use crate::bernoulli::softplus;
 use crate::{Error, Result};
 
 /// Bound on |ℓ|: probabilities further apart than `e²⁰ ≈ 5e8` count as that far apart.
@@ -243,10 +244,6 @@ pub(crate) fn forward_kl(ln_p: &[f64], ln_q: &[f64], gradient: &mut [f64]) -> (f
 
 fn clamp(l: f64) -> f64 {
     l.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-}
-
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]

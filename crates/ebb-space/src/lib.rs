@@ -9,8 +9,11 @@
 //!
 //! Pure functions of their arguments: no files, no clocks, no threads, no global state.
 
+mod batch;
+mod bernoulli;
 mod bregman;
 mod classes;
+mod contrast;
 mod divergence;
 mod eigen;
 mod error;
@@ -22,15 +25,19 @@ mod number;
 mod objective;
 pub mod presets;
 mod quadratic;
+mod ranking;
 mod row;
 mod rows;
+mod sinkhorn;
 mod softmax;
 mod special;
 pub mod stats;
 mod subspace;
 mod term;
+mod weighting;
 mod weights;
 
+pub use batch::BatchLoss;
 pub use bregman::{Bregman, Normalisation};
 pub use divergence::{Generator, LOG_RATIO_LIMIT};
 pub use error::{Error, Result};
@@ -41,10 +48,11 @@ pub use mask::Mask;
 pub use number::{Comparison, Direction, Number, Unit};
 pub use objective::{CarrierGrads, Objective, ObjectiveValue, Reduction};
 pub use quadratic::{AnchoredSum, Kron, LowRank, Quadratic};
+pub use ranking::Choices;
 pub use rows::{Inputs, References, RowId, Rows, View};
 pub use subspace::{Extent, Subspace};
 pub use term::{
     Carrier, Classes, Combinator, Divergence, Estimator, Reference, Shift, Support, Target, Term,
-    Weighting,
 };
+pub use weighting::Weighting;
 pub use weights::{Entry, Layer, Layout, Weights};

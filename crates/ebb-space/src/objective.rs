@@ -2,7 +2,7 @@
 //! logits and the features. The network's backward pass is only seeded with them.
 
 use crate::row::{Prepared, RowScratch};
-use crate::term::{Carrier, Reference, Term};
+use crate::term::{Carrier, Divergence, Reference, Term};
 use crate::{Error, Inputs, Result};
 
 /// A sum of terms.
@@ -160,6 +160,23 @@ impl Objective {
                 _ => (&mut *logits, cols),
             };
             let coefficient = term.weight / count as f64;
+            if term.counts_labels() {
+                let counted = scratch.labels.rebuild(rows, inputs.logits.cols);
+                counted.map_err(|row| Error::LabelOutsideClassSet {
+                    term: term.name.clone(),
+                    row,
+                    label: rows.labels[row],
+                })?;
+            }
+            if let Divergence::Batch(loss) = term.divergence {
+                scratch.members.clear();
+                scratch.members.extend(own());
+                // The loss counts as the value of each of its rows.
+                let coefficient = coefficient * scratch.members.len() as f64;
+                let wrapped = prepared.batch(loss, coefficient, scratch, out)?;
+                value.terms.push(coefficient * wrapped);
+                continue;
+            }
             let mut sum = 0.0;
             for i in own() {
                 let out = &mut out[i * cols..(i + 1) * cols];

@@ -1,37 +1,59 @@
 //! One row of a term: its value and its gradient, in f64, over the allowed classes alone.
 
+use crate::batch::BatchScratch;
+use crate::bernoulli::{bernoulli, sigmoid};
 use crate::bregman::squared;
-use crate::classes::{ClassLists, place};
+use crate::classes::{ClassLists, LabelCounts, place};
 use crate::divergence::forward_kl;
+use crate::ranking::{Ranking, plackett_luce};
 use crate::softmax::exps;
 use crate::term::{Carrier, Classes, Combinator, Divergence, Estimator, Reference};
-use crate::term::{Shift, Target, Term, Weighting};
-use crate::{Bregman, Error, Generator, Inputs, Result, View};
+use crate::term::{Shift, Target, Term};
+use crate::weighting::entropy_gap;
+use crate::{
+    Bregman, Error, Generator, Inputs, Key, Normalisation, Result, RowId, View, Weighting,
+};
 
 /// Reused buffers of an evaluation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowScratch {
     pub lists: ClassLists,
-    allowed: Vec<u32>,
+    /// The labels of the pass, for a term that counts them.
+    pub labels: LabelCounts,
+    /// The rows of a batch loss.
+    pub members: Vec<usize>,
+    pub batch: BatchScratch,
+    pub allowed: Vec<u32>,
+    pub row: RowBuffers,
     z32: Vec<f32>,
     e32: Vec<f32>,
-    z: Vec<f64>,
-    r: Vec<f64>,
-    ln_p: Vec<f64>,
-    ln_q: Vec<f64>,
-    /// ∂value/∂(transformed carrier), over the allowed classes.
+}
+
+/// What is known of one row, over its allowed classes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RowBuffers {
+    /// The transformed carrier.
+    pub z: Vec<f64>,
+    /// The transformed reference.
+    pub r: Vec<f64>,
+    pub ln_p: Vec<f64>,
+    pub ln_q: Vec<f64>,
+    /// n_c/n, where labels are counted.
+    share: Vec<f64>,
+    ranking: Ranking,
+    /// ∂value/∂z.
     gradient: Vec<f64>,
 }
 
 /// A term on its way through the rows of one batch: what it needs was found and fits.
 pub(crate) struct Prepared<'a> {
-    term: &'a Term,
-    inputs: &'a Inputs<'a>,
-    carrier: View<'a>,
-    reference: Source<'a>,
+    pub term: &'a Term,
+    pub inputs: &'a Inputs<'a>,
+    pub carrier: View<'a>,
+    pub reference: Source<'a>,
 }
 
-enum Source<'a> {
+pub(crate) enum Source<'a> {
     Nothing,
     Rows(View<'a>),
     LogProbs(&'a [f32]),
@@ -78,7 +100,7 @@ impl<'a> Prepared<'a> {
             Ok(list)
         };
         let reference = match term.reference {
-            Reference::Label | Reference::Uniform => Source::Nothing,
+            Reference::Label | Reference::Uniform | Reference::Zero => Source::Nothing,
             Reference::StoredLogits => {
                 Source::Rows(like_carrier(refs.stored_logits, "stored logits")?)
             }
@@ -174,17 +196,18 @@ impl<'a> Prepared<'a> {
     ) -> Result<(f64, f64)> {
         let RowScratch {
             lists,
+            labels,
             allowed: buffer,
             ..
         } = s;
-        let allowed = self.allowed(i, lists, buffer)?;
+        let allowed = self.allowed(i, lists, labels, buffer)?;
         if self.term.is_plain_cross_entropy() {
             let at = self.label_place(i, allowed)?;
             let z = gather(self.carrier.row(i), allowed, &mut s.z32);
             s.e32.resize(z.len(), 0.0);
             let (max, sum) = exps(z, &mut s.e32);
             let raw = self.finite(i, sum.ln() + (f64::from(max) - f64::from(z[at])))?;
-            let (value, slope) = self.wrap(i, raw)?;
+            let (value, slope) = self.wrap(i, raw, &s.row)?;
             if slope != 0.0 {
                 let c = coefficient * slope;
                 let scale = (c / sum) as f32;
@@ -200,85 +223,114 @@ impl<'a> Prepared<'a> {
             }
             return Ok((raw, value));
         }
-        let widen = |row: &[f32], into: &mut Vec<f64>| {
-            into.clear();
-            match allowed {
-                None => into.extend(row.iter().map(|&v| f64::from(v))),
-                Some(list) => into.extend(list.iter().map(|&c| f64::from(row[c as usize]))),
-            }
-        };
-        widen(self.carrier.row(i), &mut s.z);
-        s.r.clear();
-        if let Source::Rows(view) = self.reference {
-            widen(view.row(i), &mut s.r);
-        }
-        let mut chain = 1.0; // ∂(transformed carrier)/∂carrier
-        for combinator in &self.term.combinators {
-            match combinator {
-                Combinator::Temper { t, .. } => {
-                    chain /= t;
-                    s.z.iter_mut().chain(&mut s.r).for_each(|v| *v /= t);
-                }
-                Combinator::Shift(shift) => {
-                    let b = match (shift, self.inputs.references.shifts) {
-                        (Shift::PerClass(b), _) => b.as_slice(),
-                        (Shift::PerRow, Some(view)) => view.row(i),
-                        (Shift::PerRow, None) => unreachable!("found when the term was prepared"),
-                    };
-                    match allowed {
-                        None => s.z.iter_mut().zip(b).for_each(|(z, b)| *z += f64::from(*b)),
-                        Some(list) => (s.z.iter_mut().zip(list))
-                            .for_each(|(z, &c)| *z += f64::from(b[c as usize])),
-                    }
-                }
-                _ => {}
-            }
-        }
-        s.gradient.clear();
-        s.gradient.resize(s.z.len(), 0.0);
-        let at = match self.needs_label() {
-            true => Some(self.label_place(i, allowed)?),
-            false => None,
-        };
-        let raw = self.compare(
-            i,
-            at,
-            &mut s.z,
-            &s.r,
-            &mut s.ln_p,
-            &mut s.ln_q,
-            &mut s.gradient,
-        );
-        let raw = self.finite(i, raw)?;
-        let (value, slope) = self.wrap(i, raw)?;
+        let b = &mut s.row;
+        let chain = self.load(i, allowed, labels, b);
+        let label = self.label(i, allowed)?;
+        let raw = self.finite(i, self.compare(i, label, b))?;
+        let (value, slope) = self.wrap(i, raw, b)?;
         if slope != 0.0 {
             let c = coefficient * slope * chain;
             match allowed {
                 None => out
                     .iter_mut()
-                    .zip(&s.gradient)
+                    .zip(&b.gradient)
                     .for_each(|(g, d)| *g += (c * d) as f32),
-                Some(list) => (list.iter().zip(&s.gradient))
+                Some(list) => (list.iter().zip(&b.gradient))
                     .for_each(|(&class, d)| out[class as usize] += (c * d) as f32),
             }
         }
         Ok((raw, value))
     }
 
-    /// D and its gradient by `z`, the transformed carrier; `r` is the transformed reference.
-    fn compare(
+    /// Fills `b` with row `i` over the allowed classes, its carrier and its reference transformed;
+    /// returns ∂(transformed carrier)/∂carrier.
+    pub fn load(
         &self,
         i: usize,
-        label: Option<usize>,
-        z: &mut [f64],
-        r: &[f64],
-        ln_p: &mut Vec<f64>,
-        ln_q: &mut Vec<f64>,
-        gradient: &mut [f64],
+        allowed: Option<&[u32]>,
+        labels: &LabelCounts,
+        b: &mut RowBuffers,
     ) -> f64 {
+        let RowBuffers { z, r, share, .. } = b;
+        widen(self.carrier.row(i), allowed, z);
+        r.clear();
+        match self.reference {
+            Source::Rows(view) => widen(view.row(i), allowed, r),
+            _ if self.term.reference == Reference::Zero => r.resize(z.len(), 0.0),
+            _ => {}
+        }
+        if self.term.squared() == Some(Normalisation::LabelMean) {
+            share.clear();
+            let of = |class: usize| labels.of[class] / labels.total;
+            match allowed {
+                None => share.extend((0..z.len()).map(of)),
+                Some(list) => share.extend(list.iter().map(|&class| of(class as usize))),
+            }
+        }
+        let mut chain = 1.0;
+        for combinator in &self.term.combinators {
+            match combinator {
+                Combinator::Temper { t, .. } => {
+                    chain /= t;
+                    z.iter_mut().chain(&mut *r).for_each(|v| *v /= t);
+                }
+                Combinator::Shift(shift) => match (shift, self.inputs.references.shifts) {
+                    (Shift::PerClass(bias), _) => {
+                        add(z, allowed, |class| f64::from(bias[class]));
+                    }
+                    (Shift::PerRow, Some(view)) => {
+                        let bias = view.row(i);
+                        add(z, allowed, |class| f64::from(bias[class]));
+                    }
+                    (Shift::PerRow, None) => unreachable!("found when the term was prepared"),
+                    (Shift::BatchCounts, _) => add(z, allowed, |class| labels.ln[class]),
+                },
+                Combinator::Scramble(key) => {
+                    let label = place(self.inputs.rows.labels[i], allowed, self.carrier.cols);
+                    scramble(r, label, *key, self.inputs.rows.ids[i]);
+                }
+                _ => {}
+            }
+        }
+        chain
+    }
+
+    /// D and its gradient by the transformed carrier.
+    fn compare(&self, i: usize, label: Option<usize>, b: &mut RowBuffers) -> f64 {
         let term = self.term;
-        if let (Carrier::Logits | Carrier::Features, Some(scale)) = (term.carrier, term.squared()) {
-            return squared(z, r, scale, gradient);
+        let RowBuffers {
+            z,
+            r,
+            ln_p,
+            ln_q,
+            share,
+            ranking,
+            gradient,
+        } = b;
+        gradient.clear();
+        gradient.resize(z.len(), 0.0);
+        match (term.carrier, term.divergence) {
+            (Carrier::Logits | Carrier::Features, Divergence::Bregman(Bregman::Squared(scale))) => {
+                return squared(z, r, scale, share, gradient);
+            }
+            (_, Divergence::Bernoulli) if r.is_empty() => {
+                let one_hot = |class| {
+                    if Some(class) == label {
+                        (1.0, 0.0)
+                    } else {
+                        (0.0, 1.0)
+                    }
+                };
+                return bernoulli(z, one_hot, gradient);
+            }
+            (_, Divergence::Bernoulli) => {
+                let soft = |class: usize| (sigmoid(r[class]), sigmoid(-r[class]));
+                return bernoulli(z, soft, gradient);
+            }
+            (_, Divergence::PlackettLuce(choices)) => {
+                return plackett_luce(z, r, label, choices, ranking, gradient);
+            }
+            _ => {}
         }
         log_softmax(z, ln_p);
         self.reference_distribution(label, z.len(), r, ln_q);
@@ -301,7 +353,7 @@ impl<'a> Prepared<'a> {
                 let curvature = generator.second().unwrap_or_default();
                 let each = || {
                     z.iter()
-                        .zip(r)
+                        .zip(&*r)
                         .zip(&*ln_q)
                         .map(|((z, r), lq)| (z - r, lq.exp()))
                 };
@@ -325,7 +377,7 @@ impl<'a> Prepared<'a> {
                 // On probabilities: through the softmax.
                 z.iter_mut().zip(&*ln_p).for_each(|(z, lp)| *z = lp.exp());
                 ln_q.iter_mut().for_each(|q| *q = q.exp());
-                let value = squared(z, ln_q, scale, gradient);
+                let value = squared(z, ln_q, scale, share, gradient);
                 let mean: f64 = z.iter().zip(&*gradient).map(|(p, g)| p * g).sum();
                 gradient
                     .iter_mut()
@@ -333,11 +385,14 @@ impl<'a> Prepared<'a> {
                     .for_each(|(g, p)| *g = p * (*g - mean));
                 value
             }
+            (_, Divergence::Bernoulli | Divergence::PlackettLuce(_) | Divergence::Batch(_)) => {
+                unreachable!("returned above, or evaluated over the batch")
+            }
         }
     }
 
     /// ln q over the allowed classes, after the targets.
-    fn reference_distribution(
+    pub fn reference_distribution(
         &self,
         label: Option<usize>,
         n: usize,
@@ -374,19 +429,34 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// The value-side combinators: the wrapped value, and its slope by the raw one.
-    fn wrap(&self, i: usize, raw: f64) -> Result<(f64, f64)> {
+    /// What the value-side combinators and the row's weight make of the raw value, and the slope
+    /// by it.
+    fn wrap(&self, i: usize, raw: f64, b: &RowBuffers) -> Result<(f64, f64)> {
+        let (mut value, mut slope) = self.combine(raw, |weighting, value| match weighting {
+            Weighting::PerRow => {
+                let weights = self.inputs.references.row_weights;
+                weights.map_or(1.0, |weights| f64::from(weights[i]))
+            }
+            Weighting::EntropyGap { kappa } => entropy_gap(kappa, &b.ln_p, &b.ln_q),
+            of_value => of_value.of_value(value),
+        });
+        if let Some(weight) = &self.inputs.rows.weight {
+            value *= f64::from(weight[i]);
+            slope *= f64::from(weight[i]);
+        }
+        self.finite(i, slope)?;
+        Ok((self.finite(i, value)?, slope))
+    }
+
+    /// The value-side combinators alone; `weigh` gives the factor of a weighting at the value so
+    /// far.
+    pub fn combine(&self, raw: f64, weigh: impl Fn(Weighting, f64) -> f64) -> (f64, f64) {
         let (mut value, mut slope) = (raw, 1.0);
         for combinator in &self.term.combinators {
             let factor = match combinator {
                 Combinator::Scale(c) => *c,
                 Combinator::Temper { t, squared: true } => t * t,
-                Combinator::Weight(Weighting::OfValue(of)) => of(value),
-                Combinator::Weight(Weighting::PerRow) => self
-                    .inputs
-                    .references
-                    .row_weights
-                    .map_or(1.0, |weights| f64::from(weights[i])),
+                Combinator::Weight(weighting) => weigh(*weighting, value),
                 Combinator::Gate(tau) => {
                     (value, slope) = if value > *tau {
                         (value - tau, slope)
@@ -405,19 +475,15 @@ impl<'a> Prepared<'a> {
             value *= factor;
             slope *= factor;
         }
-        if let Some(weight) = &self.inputs.rows.weight {
-            value *= f64::from(weight[i]);
-            slope *= f64::from(weight[i]);
-        }
-        self.finite(i, slope)?;
-        Ok((self.finite(i, value)?, slope))
+        (value, slope)
     }
 
     /// The classes that row `i` may use; `None` for all of them.
-    fn allowed<'b>(
+    pub fn allowed<'b>(
         &'b self,
         i: usize,
         lists: &'b ClassLists,
+        labels: &'b LabelCounts,
         buffer: &'b mut Vec<u32>,
     ) -> Result<Option<&'b [u32]>> {
         let mut masks = self.term.combinators.iter().filter_map(|c| match c {
@@ -426,6 +492,7 @@ impl<'a> Prepared<'a> {
                 .map(|sets| Mask::List(lists.list(usize::from(sets[i])))),
             Combinator::Mask(Classes::Set(set)) => Some(Mask::List(lists.list(usize::from(*set)))),
             Combinator::Mask(Classes::Only(set)) => Some(Mask::Flags(set)),
+            Combinator::Shift(Shift::BatchCounts) => Some(Mask::Counts(&labels.of)),
             _ => None,
         });
         let Some(first) = masks.next() else {
@@ -441,11 +508,15 @@ impl<'a> Prepared<'a> {
             Mask::Flags(set) => {
                 buffer.extend((0u32..).zip(set).filter(|(_, ok)| **ok).map(|(c, _)| c))
             }
+            Mask::Counts(of) => {
+                buffer.extend((0u32..).zip(of).filter(|(_, n)| **n > 0.0).map(|(c, _)| c))
+            }
         }
         for mask in second.into_iter().chain(masks) {
             buffer.retain(|class| match &mask {
                 Mask::List(list) => list.binary_search(class).is_ok(),
                 Mask::Flags(set) => set[*class as usize],
+                Mask::Counts(of) => of[*class as usize] > 0.0,
             });
         }
         if buffer.is_empty() {
@@ -457,11 +528,26 @@ impl<'a> Prepared<'a> {
         Ok(Some(buffer))
     }
 
-    fn needs_label(&self) -> bool {
+    /// Where the row's label stands among the allowed classes, for terms that look at it.
+    fn label(&self, i: usize, allowed: Option<&[u32]>) -> Result<Option<usize>> {
         let amplifies = |c: &Combinator| matches!(c, Combinator::Target(Target::Amplify(_)));
-        self.term.reference == Reference::Label
+        let may_be_masked = match self.term.divergence {
+            Divergence::Bernoulli => self.term.reference == Reference::Label,
+            Divergence::PlackettLuce(_) => true,
+            _ => false,
+        };
+        if may_be_masked {
+            self.label_place(i, None)?; // it must be a class at all
+            return Ok(place(
+                self.inputs.rows.labels[i],
+                allowed,
+                self.carrier.cols,
+            ));
+        }
+        let needed = self.term.reference == Reference::Label
             || self.term.estimator == Estimator::ReferenceSampled
-            || self.term.combinators.iter().any(amplifies)
+            || self.term.combinators.iter().any(amplifies);
+        needed.then(|| self.label_place(i, allowed)).transpose()
     }
 
     fn label_place(&self, i: usize, allowed: Option<&[u32]>) -> Result<usize> {
@@ -473,7 +559,7 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    fn finite(&self, i: usize, value: f64) -> Result<f64> {
+    pub fn finite(&self, i: usize, value: f64) -> Result<f64> {
         if value.is_finite() {
             Ok(value)
         } else {
@@ -488,6 +574,38 @@ impl<'a> Prepared<'a> {
 enum Mask<'a> {
     List(&'a [u32]),
     Flags(&'a [bool]),
+    Counts(&'a [f64]),
+}
+
+/// The allowed classes of a row in f64.
+fn widen(row: &[f32], allowed: Option<&[u32]>, into: &mut Vec<f64>) {
+    into.clear();
+    match allowed {
+        None => into.extend(row.iter().map(|&v| f64::from(v))),
+        Some(list) => into.extend(list.iter().map(|&class| f64::from(row[class as usize]))),
+    }
+}
+
+/// Adds a bias by class.
+fn add(z: &mut [f64], allowed: Option<&[u32]>, bias: impl Fn(usize) -> f64) {
+    match allowed {
+        None => (0..).zip(z).for_each(|(class, z)| *z += bias(class)),
+        Some(list) => (list.iter().zip(z)).for_each(|(&class, z)| *z += bias(class as usize)),
+    }
+}
+
+/// Permutes `r` but for place `label`, as the key draws it for row `id` (Fisher–Yates).
+fn scramble(r: &mut [f64], label: Option<usize>, key: Key, id: RowId) {
+    let others = r.len() - usize::from(label.is_some());
+    let place = |n: usize| n + usize::from(label.is_some_and(|label| n >= label));
+    for n in (1..others).rev() {
+        let draw = RowId {
+            example: id.mix(),
+            position: n as u32,
+        };
+        let with = key.draw(draw.mix()) % (n as u64 + 1);
+        r.swap(place(n), place(with as usize));
+    }
 }
 
 fn gather<'a>(row: &'a [f32], allowed: Option<&[u32]>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
@@ -497,7 +615,7 @@ fn gather<'a>(row: &'a [f32], allowed: Option<&[u32]>, buffer: &'a mut Vec<f32>)
     buffer
 }
 
-fn log_softmax(z: &[f64], out: &mut Vec<f64>) {
+pub(crate) fn log_softmax(z: &[f64], out: &mut Vec<f64>) {
     let max = z
         .iter()
         .fold(f64::NEG_INFINITY, |max, &z| if z > max { z } else { max });

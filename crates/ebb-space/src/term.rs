@@ -1,7 +1,7 @@
 //! A term of an objective: six independent choices. Nearly every published loss is one row of
 //! choices, not a new piece of code.
 
-use crate::{Bregman, Error, Generator, Normalisation, Result};
+use crate::{BatchLoss, Bregman, Choices, Error, Generator, Key, Normalisation, Result, Weighting};
 
 /// One weighted term, `w · mean over its rows of combinators(D(carrier, reference))`.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +65,17 @@ pub enum Divergence {
     CrossEntropy,
     /// A Bregman divergence.
     Bregman(Bregman),
+    /// One against all: `−Σ_j [t_j ln σ(z_j) + (1−t_j) ln(1 − σ(z_j))]` over the allowed classes,
+    /// with t the one-hot label or the sigmoids of reference logits. A label outside the allowed
+    /// classes makes every t 0, so that two terms with masks can divide the classes (iCaRL).
+    Bernoulli,
+    /// Plackett–Luce: the ranking with the label first and the others by descending reference
+    /// logits, as a sequence of weighted choices. A label outside the allowed classes leaves the
+    /// reference's order alone.
+    PlackettLuce(Choices),
+    /// A loss of all active rows of the support together. It counts as the value of each of them,
+    /// so that under every [`Reduction`](crate::Reduction) its share is that of a mean over rows.
+    Batch(BatchLoss),
 }
 
 /// What a carrier is compared with. Logits become probabilities where the carrier is one.
@@ -85,6 +96,8 @@ pub enum Reference {
     Teacher,
     /// [`References::prototypes`](crate::References::prototypes).
     Prototype,
+    /// Zero, for squared norms.
+    Zero,
 }
 
 /// How the divergence is computed; the numbers are the uses of objective.md 0.2.
@@ -112,9 +125,9 @@ pub enum Estimator {
     LocalQuadratic,
 }
 
-/// Something that wraps a term. `Temper`, `Shift`, `Mask` and `Target` change what is compared;
-/// `Scale`, `Weight`, `Gate`, `Root` and the `T²` of `Temper` change the row's value. Each group
-/// acts in the order of the list.
+/// Something that wraps a term. `Temper`, `Shift`, `Mask`, `Target` and `Scramble` change what is
+/// compared; `Scale`, `Weight`, `Gate`, `Root` and the `T²` of `Temper` change the row's value.
+/// Each group acts in the order of the list.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Combinator {
     /// `D ← c D`
@@ -140,25 +153,10 @@ pub enum Combinator {
     /// Logits outside the set become −∞: probability 0 and gradient exactly 0. Several masks
     /// intersect. Without a mask a term uses every class, whatever class set the row has.
     Mask(Classes),
-}
-
-/// A detached factor on each row's value.
-#[derive(Clone, Copy, Debug)]
-pub enum Weighting {
-    /// [`References::row_weights`](crate::References::row_weights).
-    PerRow,
-    /// A function of the row's value so far, such as `F(N, e^{−CE})`.
-    OfValue(fn(f64) -> f64),
-}
-
-impl PartialEq for Weighting {
-    fn eq(&self, other: &Weighting) -> bool {
-        match (self, other) {
-            (Weighting::PerRow, Weighting::PerRow) => true,
-            (Weighting::OfValue(a), Weighting::OfValue(b)) => std::ptr::fn_addr_eq(*a, *b),
-            _ => false,
-        }
-    }
+    /// The reference logits of the allowed classes but the label change places, by a permutation
+    /// that the key draws for each row: a control that keeps a teacher's confidence and takes away
+    /// what it knows of the wrong classes.
+    Scramble(Key),
 }
 
 /// An additive bias on the student's logits.
@@ -168,6 +166,10 @@ pub enum Shift {
     PerClass(Vec<f32>),
     /// [`References::shifts`](crate::References::shifts).
     PerRow,
+    /// `ln n_c`, with n_c the active rows of the whole pass, of whatever support, whose label is c.
+    /// Classes that do not occur are masked, as `ln 0` says. A softmax over logits shifted like
+    /// this is one over the batch's rows, each standing for its class's proxy (PCR, S131).
+    BatchCounts,
 }
 
 /// What becomes of the reference distribution.
@@ -230,7 +232,7 @@ impl Term {
 
     /// Whether it is the loss at labels, whose value is worth knowing row by row.
     pub fn is_at_labels(&self) -> bool {
-        self.reference == Reference::Label
+        self.reference == Reference::Label && !matches!(self.divergence, Divergence::Batch(_))
     }
 
     /// Whether the choices fit together; a meaningless combination is refused with its reason.
@@ -288,13 +290,42 @@ impl Term {
             (_, _, R::StoredLogProbs) => refuse(
                 "the log-probability of one label is no distribution: use the reference-sampled estimator",
             ),
-            (Carrier::Features, Divergence::Bregman(Bregman::Squared(_)), r) => match r {
-                R::StoredFeatures | R::Teacher | R::Prototype => Ok(()),
+            (carrier, Divergence::Batch(loss), reference) => {
+                loss.refuses(carrier, reference).map_or(Ok(()), refuse)
+            }
+            (Carrier::Logits, Divergence::Bernoulli, R::Label | R::StoredLogits | R::Teacher) => {
+                Ok(())
+            }
+            (_, Divergence::Bernoulli, _) => refuse(
+                "one against all needs the carrier logits, and labels, stored logits or a teacher",
+            ),
+            (Carrier::Logits, Divergence::PlackettLuce(choices), R::StoredLogits | R::Teacher) => {
+                match choices {
+                    Choices::TeacherMass { t } if !(t > 0.0 && t.is_finite()) => {
+                        refuse("a teacher's temperature must be positive")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (_, Divergence::PlackettLuce(_), _) => refuse(
+                "a ranking needs the carrier logits, and stored logits or a teacher to rank by",
+            ),
+            (Carrier::Features, Divergence::Bregman(Bregman::Squared(scale)), r) => match r {
+                _ if scale == Normalisation::LabelMean => {
+                    refuse("features have no labels to count")
+                }
+                R::StoredFeatures | R::Teacher | R::Prototype | R::Zero => Ok(()),
                 _ => refuse("features are compared with stored features, a teacher or prototypes"),
             },
-            (Carrier::Features, _, _) => refuse("features carry squared distances only"),
+            (Carrier::Features, _, _) => {
+                refuse("features carry squared distances and contrast only")
+            }
             (_, _, R::StoredFeatures | R::Prototype) => {
                 refuse("stored features and prototypes need the carrier features")
+            }
+            (Carrier::Logits, Divergence::Bregman(Bregman::Squared(_)), R::Zero) => Ok(()),
+            (_, _, R::Zero) => {
+                refuse("zero is no distribution: take the squared norm of logits, or use uniform")
             }
             (Carrier::Logits, Divergence::Bregman(_), R::StoredLogits | R::Teacher) => Ok(()),
             (Carrier::Logits, Divergence::Bregman(_), _) => {
@@ -370,7 +401,13 @@ impl Term {
         match combinator {
             Combinator::Scale(c) => check(c.is_finite(), "a scale must be finite"),
             Combinator::Gate(tau) => check(tau.is_finite(), "a gate's threshold must be finite"),
-            Combinator::Root | Combinator::Weight(_) => Ok(()),
+            Combinator::Root => Ok(()),
+            Combinator::Weight(weighting) => self.validate_weighting(*weighting),
+            Combinator::Scramble(_) => check(
+                !on_features
+                    && matches!(self.reference, Reference::StoredLogits | Reference::Teacher),
+                "only reference logits can be scrambled",
+            ),
             Combinator::Temper { t, .. } => {
                 check(!on_features, "features have no temperature")?;
                 check(*t > 0.0 && t.is_finite(), "a temperature must be positive")
@@ -396,6 +433,49 @@ impl Term {
                 }
             }
         }
+    }
+
+    fn validate_weighting(&self, weighting: Weighting) -> Result<()> {
+        let f_or_ce = matches!(self.divergence, Divergence::F(_) | Divergence::CrossEntropy);
+        let amplifies = |c: &Combinator| matches!(c, Combinator::Target(Target::Amplify(_)));
+        let of_a_batch = matches!(self.divergence, Divergence::Batch(_));
+        let why = match weighting {
+            Weighting::PerRow if of_a_batch => "a loss of the whole batch has no weights by row",
+            Weighting::Coverage { n } if !(n >= 1.0 && n.is_finite()) => {
+                "coverage needs a number of draws of at least 1"
+            }
+            Weighting::Coverage { .. }
+                if !(self.divergence == Divergence::CrossEntropy
+                    && self.reference == Reference::Label) =>
+            {
+                "coverage weighs the cross-entropy at labels"
+            }
+            Weighting::EntropyGap { kappa } if !(kappa != 0.0 && kappa.is_finite()) => {
+                "the width of an entropy gap must be a finite number other than 0"
+            }
+            Weighting::EntropyGap { .. }
+                if !(self.carrier == Carrier::Probs
+                    && self.estimator == Estimator::Exact
+                    && f_or_ce
+                    && self.reference != Reference::Label
+                    && !self.combinators.iter().any(amplifies)) =>
+            {
+                "an entropy gap needs probs, an f-divergence or cross-entropy, and a distribution to compare with"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::BadTerm {
+            term: self.name.clone(),
+            why,
+        })
+    }
+
+    /// Whether it needs to know how often each class occurs in the pass.
+    pub(crate) fn counts_labels(&self) -> bool {
+        self.squared() == Some(Normalisation::LabelMean)
+            || self
+                .combinators
+                .contains(&Combinator::Shift(Shift::BatchCounts))
     }
 
     fn smooths(&self) -> bool {
@@ -455,6 +535,13 @@ mod tests {
         let kl = Divergence::F(Generator::ForwardKl);
         let half = Divergence::Bregman(Bregman::Squared(Normalisation::HalfSum));
         let lse = Divergence::Bregman(Bregman::LogSumExp);
+        let counted = Divergence::Bregman(Bregman::Squared(Normalisation::LabelMean));
+        let pl = |t| Divergence::PlackettLuce(Choices::TeacherMass { t });
+        let sinkhorn = |epsilon, rounds| Divergence::Batch(BatchLoss::Sinkhorn { epsilon, rounds });
+        let contrast = |t| Divergence::Batch(BatchLoss::Contrast { t });
+        let relation = Divergence::Batch(BatchLoss::Relation);
+        let coverage = |n| Weighting::Coverage { n };
+        let gap = |kappa| Weighting::EntropyGap { kappa };
         let term = |c, d, r| Term::new("t", "new", c, d, r);
         use {Carrier::*, Combinator as C, Reference::*};
         let good = [
@@ -474,6 +561,24 @@ mod tests {
                 estimator: Estimator::LocalQuadratic,
                 ..term(Probs, kl, Teacher)
             },
+            term(Logits, Divergence::Bernoulli, Label).with(C::Mask(Classes::Row)),
+            term(Logits, Divergence::Bernoulli, StoredLogits),
+            term(Logits, pl(2.0), Teacher).with(C::Scramble(Key::new(0, "t"))),
+            term(
+                Logits,
+                Divergence::PlackettLuce(Choices::Equal),
+                StoredLogits,
+            ),
+            term(Probs, sinkhorn(0.1, 20), Teacher).with(C::Gate(0.1)),
+            term(Features, contrast(0.1), Label),
+            term(Features, contrast(0.1), StoredFeatures).with(C::Root),
+            term(Logits, relation, Teacher).with(C::Mask(Classes::Set(0))),
+            term(Logits, half, Zero),
+            term(Features, half, Zero),
+            term(Logits, counted, StoredLogits),
+            term(Probs, kl, Label).with(C::Shift(Shift::BatchCounts)),
+            term(Probs, Divergence::CrossEntropy, Label).with(C::Weight(coverage(1.0))),
+            term(Probs, kl, Teacher).with(C::Weight(gap(-0.5))),
         ];
         good.iter().for_each(|t| t.validate().unwrap());
         let bad = [
@@ -506,6 +611,43 @@ mod tests {
             Term {
                 estimator: Estimator::LocalQuadratic,
                 ..term(Probs, Divergence::F(Generator::TotalVariation), Teacher)
+            },
+            term(Probs, Divergence::Bernoulli, Label),
+            term(Logits, Divergence::Bernoulli, Uniform),
+            term(Logits, Divergence::Bernoulli, Zero),
+            term(Logits, Divergence::Bernoulli, Label).with(C::Target(Target::Smooth(0.1))),
+            term(Features, Divergence::Bernoulli, Teacher),
+            term(Probs, pl(1.0), Teacher),
+            term(Logits, pl(1.0), Label),
+            term(Logits, pl(0.0), Teacher),
+            term(Logits, sinkhorn(0.1, 20), Teacher),
+            term(Probs, sinkhorn(0.1, 20), Label),
+            term(Probs, sinkhorn(0.0, 20), Teacher),
+            term(Probs, sinkhorn(0.1, 0), Teacher),
+            term(Probs, sinkhorn(0.1, 20), Teacher).with(C::Weight(Weighting::PerRow)),
+            term(Features, contrast(0.1), Prototype),
+            term(Features, contrast(-0.1), Label),
+            term(Logits, contrast(0.1), Label),
+            term(Probs, relation, Teacher),
+            term(Logits, relation, Label),
+            term(Features, counted, Teacher),
+            term(Probs, half, Zero),
+            term(Logits, lse, Zero),
+            term(Probs, kl, Zero),
+            term(Features, half, Teacher).with(C::Shift(Shift::BatchCounts)),
+            term(Probs, kl, Uniform).with(C::Scramble(Key::new(0, "t"))),
+            term(Probs, kl, Teacher).with(C::Weight(coverage(4.0))),
+            term(Probs, Divergence::CrossEntropy, Label).with(C::Weight(coverage(0.5))),
+            term(Probs, kl, Teacher).with(C::Weight(gap(0.0))),
+            term(Probs, kl, Label).with(C::Weight(gap(0.5))),
+            term(Probs, half, Teacher).with(C::Weight(gap(0.5))),
+            Term {
+                estimator: Estimator::ReferenceSampled,
+                ..term(Logits, pl(1.0), Teacher)
+            },
+            Term {
+                estimator: Estimator::LocalQuadratic,
+                ..term(Probs, sinkhorn(0.1, 20), Teacher)
             },
         ];
         for t in bad {

@@ -3,10 +3,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ebb_space::presets::{cpr, cross_entropy, distillation, fdr, logits_l2};
+use ebb_space::presets::{
+    balanced_distillation, bernoulli, cpr, cross_entropy, distillation, fdr, logits_l2,
+    plackett_luce, prototype_relation, proxy_contrast, proxy_distillation, sinkhorn, sup_con,
+};
 use ebb_space::{
-    CarrierGrads, Inputs, Key, Normalisation, Objective, Reduction, Reference, References, RowId,
-    Rows, View,
+    CarrierGrads, Choices, Inputs, Key, Normalisation, Objective, Reduction, Reference, References,
+    RowId, Rows, View,
 };
 
 struct Counting;
@@ -52,12 +55,13 @@ fn after_the_first_call_only_the_result_is_allocated() {
     let logits = View::new(&z, n, k).unwrap();
     let references = References {
         stored_logits: Some(logits),
+        teacher_logits: Some(logits),
         ..References::default()
     };
     let inputs = Inputs {
         rows: &rows,
         logits,
-        features: None,
+        features: Some(logits),
         references,
     };
     let objective = Objective {
@@ -67,6 +71,14 @@ fn after_the_first_call_only_the_result_is_allocated() {
             distillation("new", Reference::StoredLogits, 2.0),
             fdr("new"),
             cpr("new"),
+            bernoulli("new", Reference::Label),
+            plackett_luce("new", Choices::TeacherMass { t: 1.0 }),
+            proxy_contrast("new", 1.0),
+            proxy_distillation("new"),
+            balanced_distillation("new", 2.0, 0.5)[0].clone(),
+            sinkhorn("new", 2.0),
+            sup_con("new", 0.1),
+            prototype_relation("new", 1.0),
         ],
         reduction: Reduction::SumOfMeans,
     };
@@ -78,5 +90,5 @@ fn after_the_first_call_only_the_result_is_allocated() {
     assert!(value.total > 0.0);
     // The terms' values and the row losses that are handed out; the test harness may add a few of
     // its own, far below one a row.
-    assert!(allocated < 16, "{allocated} allocations");
+    assert!(allocated < 24, "{allocated} allocations");
 }

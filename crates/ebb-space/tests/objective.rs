@@ -1,12 +1,15 @@
 //! Objectives against formulas written out in f64 and against finite differences.
 
 use ebb_space::presets::{
-    cpr, cross_entropy, distillation, fdr, feature_l2, logits_l2, lwf, ofa, smoothed_cross_entropy,
+    balanced_distillation, bernoulli, coverage, cpr, cross_entropy, distillation, fdr, feature_l2,
+    feature_margin, logits_l2, lwf, ofa, output_norm, plackett_luce, prototype_relation,
+    proxy_contrast, proxy_distillation, similarity_distillation, sinkhorn, smoothed_cross_entropy,
+    sup_con,
 };
 use ebb_space::{
-    Bregman, Carrier, CarrierGrads, Classes, Combinator, Divergence, Error, Estimator, Generator,
-    Inputs, Key, Normalisation, Objective, ObjectiveValue, Reduction, Reference, References, RowId,
-    Rows, Shift, Target, Term, View, Weighting,
+    BatchLoss, Bregman, Carrier, CarrierGrads, Choices, Classes, Combinator, Divergence, Error,
+    Estimator, Generator, Inputs, Key, Normalisation, Objective, ObjectiveValue, Reduction,
+    Reference, References, RowId, Rows, Shift, Target, Term, View, Weighting,
 };
 
 /// A batch: 3 new rows, 2 of `replay:a`, 2 of `replay:b`, one of them masked.
@@ -315,20 +318,19 @@ fn ofa_strengthens_the_label_and_gamma_one_is_plain_distillation() {
 }
 
 /// Fourth-order central differences of the evaluated total by every logit and feature.
-fn differences(b: &mut Batch, objective: &Objective) -> (Vec<f64>, Vec<f64>) {
-    const STEP: f32 = 1.0 / 128.0;
+fn differences(b: &mut Batch, objective: &Objective, step: f32) -> (Vec<f64>, Vec<f64>) {
     let mut grads = CarrierGrads::default();
     let mut sweep = |pick: fn(&mut Batch) -> &mut Vec<f32>| -> Vec<f64> {
         (0..pick(b).len())
             .map(|j| {
                 let mut at = |steps: f32| {
                     let old = pick(b)[j];
-                    pick(b)[j] = old + steps * STEP;
+                    pick(b)[j] = old + steps * step;
                     let total = b.evaluate(objective, &mut grads).unwrap().total;
                     pick(b)[j] = old;
                     total
                 };
-                (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * f64::from(STEP))
+                (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * f64::from(step))
             })
             .collect()
     };
@@ -435,6 +437,79 @@ fn gradients_are_the_finite_differences_of_the_value() {
         feature_l2("replay", Reference::Teacher, Normalisation::HalfSum)
             .with(Combinator::Gate(0.3)),
     ]);
+    let half_logits = |reference| bregman(Carrier::Logits, half, reference);
+    let temper = |t, squared| Combinator::Temper { t, squared };
+    let set = |classes: [bool; K]| Combinator::Mask(Classes::Only(classes.to_vec()));
+    terms.extend([
+        bernoulli("all", Reference::Label).with(Combinator::Mask(Classes::Row)),
+        bernoulli("all", Reference::Label).with(set([false, false, true, true, true])),
+        bernoulli("all", Reference::Teacher)
+            .with(temper(2.0, true))
+            .with(Combinator::Mask(Classes::Teacher)),
+        bernoulli("replay", Reference::StoredLogits).with(Combinator::Gate(0.5)),
+        plackett_luce("all", Choices::TeacherMass { t: 1.0 }),
+        plackett_luce("all", Choices::TeacherMass { t: 4.0 })
+            .with(Combinator::Mask(Classes::Teacher))
+            .with(temper(0.7, false)),
+        plackett_luce("all", Choices::Equal)
+            .with(set([false, true, true, false, true]))
+            .with(Combinator::Scramble(Key::new(4, "scramble"))),
+        proxy_contrast("all", 0.5),
+        proxy_contrast("replay", 1.0).weighted(0.3),
+        proxy_distillation("replay"),
+        half_logits(Reference::Zero).with(temper(2.0, true)),
+        output_norm("all").with(Combinator::Mask(Classes::Row)),
+        bregman(Carrier::Features, half, Reference::Zero),
+        feature_margin("all", Reference::Prototype, 0.8),
+    ]);
+    // Wide steps, for the cross-entropy's arithmetic in f32.
+    agree_with_differences(&mut b, terms, 1.0 / 128.0);
+}
+
+/// The same for losses of the whole batch, whose rows have no weights.
+#[test]
+fn gradients_of_batch_losses_are_finite_differences() {
+    let mut b = Batch::new();
+    b.rows.class_set = Some(vec![1, 2, 1, 0, 1, 2, 0]);
+    let transport = |epsilon, rounds| Term {
+        divergence: Divergence::Batch(BatchLoss::Sinkhorn { epsilon, rounds }),
+        ..sinkhorn("all", 2.0)
+    };
+    let mut terms = vec![
+        transport(0.5, 20),
+        transport(0.25, 3).with(Combinator::Mask(Classes::Row)),
+        transport(0.5, 5)
+            .with(Combinator::Target(Target::Smooth(0.2)))
+            .with(Combinator::Gate(0.1))
+            .weighted(-1.5),
+        Term {
+            reference: Reference::StoredLogits,
+            on: "replay".into(),
+            ..sinkhorn("", 2.0)
+        },
+        sup_con("all", 0.5),
+        sup_con("all", 0.2).with(Combinator::Root),
+        sup_con("replay:a", 0.1),
+        similarity_distillation("all", Reference::Teacher, 0.5),
+        similarity_distillation("replay", Reference::StoredFeatures, 0.4)
+            .with(Combinator::Scale(2.0)),
+        prototype_relation("all", 1.0),
+        prototype_relation("new", 2.0)
+            .with(Combinator::Mask(Classes::Row))
+            .with(Combinator::Shift(Shift::PerRow)),
+        prototype_relation("all", 1.0).with(Combinator::Mask(Classes::Only(vec![
+            true, true, false, false, false,
+        ]))),
+    ];
+    let squared = terms[0]
+        .clone()
+        .with(Combinator::Weight(Weighting::OfValue(|_| 3.0)));
+    terms.push(squared);
+    // Narrow ones, so that none crosses a kink of the transport's L1 cost.
+    agree_with_differences(&mut b, terms, 1.0 / 4096.0);
+}
+
+fn agree_with_differences(b: &mut Batch, terms: Vec<Term>, step: f32) {
     for term in terms {
         let objective = Objective {
             terms: vec![term],
@@ -442,7 +517,7 @@ fn gradients_are_the_finite_differences_of_the_value() {
         };
         let mut grads = CarrierGrads::default();
         b.evaluate(&objective, &mut grads).unwrap();
-        let (by_z, by_features) = differences(&mut b, &objective);
+        let (by_z, by_features) = differences(b, &objective, step);
         let term = &objective.terms[0];
         for (got, want) in grads.logits.iter().zip(&by_z) {
             close(f64::from(*got), *want, 2e-6, &format!("{term:?}"));
@@ -736,6 +811,14 @@ fn detached_weights_multiply_the_gradient_and_pass_none_themselves() {
         n * x * (1.0 - x).powf(n - 1.0) / (1.0 - (1.0 - x).powf(n))
     }
     let (_, got) = b.one(cross_entropy("all").with(Combinator::Weight(Weighting::OfValue(dco))));
+    let (_, preset) = b.one(coverage("all", 16.0));
+    for (a, c) in got.logits.iter().zip(&preset.logits) {
+        close(f64::from(*c), f64::from(*a), 1e-6, "coverage");
+    }
+    assert_eq!(
+        b.one(coverage("all", 1.0)).1.logits,
+        b.one(cross_entropy("all")).1.logits
+    );
     for i in ALL {
         let y = b.rows.labels[i] as usize;
         let loss = |z: &[f32]| -(1.0 - (1.0 - softmax(z, 1.0)[y]).powi(16)).ln();
@@ -749,6 +832,298 @@ fn detached_weights_multiply_the_gradient_and_pass_none_themselves() {
             close(f64::from(row(&got.logits, i)[j]), want, 2e-5, "DCO");
         }
     }
+}
+
+#[test]
+fn one_against_all_divides_the_classes_between_label_and_teacher() {
+    let b = Batch::new();
+    let sigmoid = |x: f32| 1.0 / (1.0 + (-f64::from(x)).exp());
+    let term = |t: f64, p: f64| -(t * p.ln() + (1.0 - t) * (1.0 - p).ln());
+    let old = |j: usize| j < 2;
+    // iCaRL: the label's answer for new classes, the old model's for old ones, in one sum.
+    let whole = mean(&ALL, |i| {
+        (0..K)
+            .map(|j| {
+                let label = f64::from(u8::from(b.rows.labels[i] as usize == j));
+                let t = if old(j) {
+                    sigmoid(row(&b.teacher, i)[j])
+                } else {
+                    label
+                };
+                term(t, sigmoid(row(&b.z, i)[j]))
+            })
+            .sum()
+    });
+    let mask =
+        |keep: bool| Combinator::Mask(Classes::Only((0..K).map(|j| old(j) == keep).collect()));
+    // Rows 0, 1 and 3 have labels among the old classes: all their new targets are 0.
+    let (at_labels, _) = b.one(bernoulli("all", Reference::Label).with(mask(false)));
+    let (to_teacher, _) = b.one(bernoulli("all", Reference::Teacher).with(mask(true)));
+    close(at_labels + to_teacher, whole, 1e-12, "iCaRL");
+    // One class alone is the softmax of (z, 0).
+    let only = Combinator::Mask(Classes::Only(vec![true, false, false, false, false]));
+    let (value, _) = b.one(bernoulli("all", Reference::Label).with(only));
+    let two = mean(&ALL, |i| {
+        let p = softmax(&[row(&b.z, i)[0], 0.0], 1.0);
+        -p[usize::from(b.rows.labels[i] != 0)].ln()
+    });
+    close(value, two, 1e-12, "one class");
+}
+
+#[test]
+fn a_masked_label_leaves_the_teachers_order() {
+    let mut b = Batch::new();
+    b.rows.labels = vec![4; N];
+    let mask = || Combinator::Mask(Classes::Only(vec![true, true, true, false, false]));
+    let ranked = || plackett_luce("all", Choices::TeacherMass { t: 1.0 }).with(mask());
+    let (value, _) = b.one(ranked());
+    for i in ALL {
+        let r = &row(&b.teacher, i)[..3];
+        b.rows.labels[i] = (0..3).max_by(|&x, &y| r[x].total_cmp(&r[y])).unwrap() as u32;
+    }
+    assert_eq!(value, b.one(ranked()).0);
+}
+
+/// PCR as its code has it: every row against the proxies of all rows' labels.
+#[test]
+fn proxy_contrast_is_a_softmax_over_the_rows_of_the_batch() {
+    let mut b = Batch::new();
+    let t = 0.5;
+    let pcr = |z: &[f32]| {
+        mean(&ALL, |i| {
+            let s = |j: usize| f64::from(row(z, i)[b.rows.labels[j] as usize]) / t;
+            let below: f64 = ALL.iter().map(|&j| s(j).exp()).sum();
+            let positives = ALL
+                .iter()
+                .filter(|&&j| b.rows.labels[j] == b.rows.labels[i]);
+            let of: Vec<f64> = positives.map(|&j| (s(j).exp() / below).ln()).collect();
+            -of.iter().sum::<f64>() / of.len() as f64
+        })
+    };
+    let (value, grads) = b.one(proxy_contrast("all", t));
+    let own = |i: usize| {
+        let label = b.rows.labels[i];
+        f64::ln(ALL.iter().filter(|&&j| b.rows.labels[j] == label).count() as f64)
+    };
+    close(value + mean(&ALL, own), pcr(&b.z), 1e-12, "PCR");
+    for (j, got) in grads.logits.iter().enumerate() {
+        let at = |step: f32| {
+            let mut z = b.z.clone();
+            z[j] += step;
+            pcr(&z)
+        };
+        let step = 1.0 / 128.0;
+        let slope = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step)))
+            / (12.0 * f64::from(step));
+        close(f64::from(*got), slope, 2e-6, "PCR by logits");
+        // Class 4 is in no active row.
+        assert!(j % K != 4 || got.to_bits() == 0);
+    }
+    // On a part of the batch it is still the batch's proxies that compete.
+    let (part, _) = b.one(proxy_contrast("replay:b", t));
+    let s = |c: usize| f64::from(row(&b.z, 5)[c]) / t;
+    let below = s(0).exp() + 2.0 * s(1).exp() + 2.0 * s(2).exp() + s(3).exp();
+    close(part, -(s(3).exp() / below).ln(), 1e-12, "part");
+    // PCD: the mean over rows and the batch's labels, as columns.
+    let pcd = mean(&REPLAY, |i| {
+        let square = |j: &usize| {
+            let c = b.rows.labels[*j] as usize;
+            (f64::from(row(&b.z, i)[c]) - f64::from(row(&b.stored, i)[c])).powi(2)
+        };
+        ALL.iter().map(square).sum::<f64>() / 6.0
+    });
+    close(b.one(proxy_distillation("replay")).0, pcd, 1e-12, "PCD");
+    b.rows.labels[1] = 7;
+    let objective = Objective {
+        terms: vec![proxy_contrast("replay", t)],
+        reduction: Reduction::SumOfMeans,
+    };
+    assert!(matches!(
+        b.evaluate(&objective, &mut CarrierGrads::default()),
+        Err(Error::LabelOutsideClassSet {
+            row: 1,
+            label: 7,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn the_balance_of_divergences_is_detached() {
+    let b = Batch::new();
+    let (t, kappa) = (2.0, 0.5);
+    let balanced = Objective {
+        terms: balanced_distillation("all", t, kappa).to_vec(),
+        reduction: Reduction::SumOfMeans,
+    };
+    let mut grads = CarrierGrads::default();
+    let value = b.evaluate(&balanced, &mut grads).unwrap();
+    let entropy = |p: &[f64]| -p.iter().map(|p| p * p.ln()).sum::<f64>();
+    let omega = |i: usize| {
+        let (p, q) = (softmax(row(&b.z, i), t), softmax(row(&b.teacher, i), t));
+        1.0 / (1.0 + ((entropy(&p) - entropy(&q)) / kappa).exp())
+    };
+    assert!(ALL.iter().any(|&i| omega(i) > 0.5) && ALL.iter().any(|&i| omega(i) < 0.5));
+    let want = mean(&ALL, |i| {
+        let (p, q) = (softmax(row(&b.z, i), t), softmax(row(&b.teacher, i), t));
+        t * t * (omega(i) * kl(&q, &p) + (1.0 - omega(i)) * kl(&p, &q))
+    });
+    close(value.total, want, 1e-12, "BD-KD");
+    // The gradient is that of the two divergences with ω as it stands.
+    let plain = |generator| {
+        let divergence = Divergence::F(generator);
+        let term = Term {
+            divergence,
+            ..distillation("all", Reference::Teacher, t)
+        };
+        b.one(term).1.logits
+    };
+    let (forward, reverse) = (plain(Generator::ForwardKl), plain(Generator::ReverseKl));
+    for i in ALL {
+        for j in i * K..(i + 1) * K {
+            let want = omega(i) * f64::from(forward[j]) + (1.0 - omega(i)) * f64::from(reverse[j]);
+            close(f64::from(grads.logits[j]), want, 1e-7, "detached");
+        }
+    }
+    // Turned round, the weights change places; with an endless width both are ½: Jeffreys/2.
+    let total = |kappa: f64| {
+        let terms = balanced_distillation("all", t, kappa).to_vec();
+        let objective = Objective {
+            terms,
+            ..balanced.clone()
+        };
+        b.evaluate(&objective, &mut CarrierGrads::default())
+            .unwrap()
+            .total
+    };
+    let jeffreys = Term {
+        divergence: Divergence::F(Generator::Jeffreys),
+        ..distillation("all", Reference::Teacher, t)
+    };
+    close(
+        total(kappa) + total(-kappa),
+        b.one(jeffreys.clone()).0,
+        1e-12,
+        "both ways",
+    );
+    close(total(1e12), 0.5 * b.one(jeffreys).0, 1e-10, "fixed");
+}
+
+#[test]
+fn batch_losses_are_their_formulas_on_the_active_rows_of_their_support() {
+    let mut b = Batch::new();
+    b.rows.class_set = Some(vec![1, 2, 1, 0, 1, 2, 0]);
+    // The relation, over the rows that may use a class.
+    let row_sets = [[0, 1, 2].as_slice(), &[1, 2, 3, 4], &[0, 1, 2]];
+    let uses = |i: usize, c: usize| row_sets[i].contains(&c);
+    let p = |z: &[f32], i: usize, c: usize| {
+        let e = |i: usize| f64::from(row(z, i)[c]).exp();
+        e(i) / (0..3).filter(|&i| uses(i, c)).map(e).sum::<f64>()
+    };
+    let relation = (0..K)
+        .map(|c| {
+            let rows = (0..3).filter(|&i| uses(i, c));
+            let (q, p): (Vec<f64>, Vec<f64>) =
+                rows.map(|i| (p(&b.teacher, i, c), p(&b.z, i, c))).unzip();
+            kl(&q, &p)
+        })
+        .sum::<f64>()
+        / K as f64;
+    let by_row = prototype_relation("new", 1.0).with(Combinator::Mask(Classes::Row));
+    let (value, grads) = b.one(by_row.clone());
+    close(value, relation, 1e-12, "relation");
+    for (j, got) in grads.logits.iter().enumerate() {
+        let used = j / K < 3 && uses(j / K, j % K);
+        assert!(used || got.to_bits() == 0, "{j}");
+    }
+    // Transport with one row is the L1 distance: twice the total variation.
+    let tv = Term {
+        divergence: Divergence::F(Generator::TotalVariation),
+        ..distillation("replay:b", Reference::Teacher, 2.0)
+    };
+    let (transport, by_rows) = (b.one(sinkhorn("replay:b", 2.0)), b.one(tv));
+    close(transport.0, 2.0 * by_rows.0 / 4.0, 1e-9, "one row");
+    // A batch loss counts as the value of each of its rows.
+    for (reduction, share) in [
+        (Reduction::SumOfMeans, 1.0),
+        (Reduction::MeanOverRows, 3.0 / 5.0),
+    ] {
+        let objective = Objective {
+            terms: vec![by_row.clone().weighted(0.5), cross_entropy("replay:a")],
+            reduction,
+        };
+        b.rows.class_set = Some(vec![1, 2, 1, 0, 1, 2, 0]);
+        let value = b
+            .evaluate(&objective, &mut CarrierGrads::default())
+            .unwrap();
+        close(value.terms[0], 0.5 * share * relation, 1e-12, "reduced");
+        assert!(value.row_loss[0].is_nan() && !value.row_loss[3].is_nan());
+    }
+    // Where the rows stand changes nothing, but rows of their own weight cannot be served.
+    let (all, _) = b.one(sup_con("all", 0.3));
+    b.features.swap(0, 3 * WIDTH);
+    b.features.swap(1, 3 * WIDTH + 1);
+    b.features.swap(2, 3 * WIDTH + 2);
+    b.rows.labels.swap(0, 3);
+    close(b.one(sup_con("all", 0.3)).0, all, 1e-12, "order");
+    let objective = |term| Objective {
+        terms: vec![term],
+        reduction: Reduction::SumOfMeans,
+    };
+    let mut grads = CarrierGrads::default();
+    b.rows.weight = Some(vec![1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0]);
+    assert!(
+        b.evaluate(&objective(sup_con("new", 0.3)), &mut grads)
+            .is_ok()
+    );
+    let refused = b.evaluate(&objective(sup_con("all", 0.3)), &mut grads);
+    assert!(matches!(refused, Err(Error::BadTerm { .. })));
+    b.rows.weight = None;
+    b.z[4 * K] = f32::NAN;
+    for term in [prototype_relation("all", 1.0), sinkhorn("all", 2.0)] {
+        let failed = b.evaluate(&objective(term), &mut grads);
+        assert!(matches!(failed, Err(Error::NotFinite { row: 4, .. })));
+    }
+}
+
+#[test]
+fn scrambled_teachers_keep_their_numbers_and_lose_their_places() {
+    let mut b = Batch::new();
+    b.rows.mask = None;
+    let key = Key::new(8, "scramble");
+    let squares = |b: &Batch, term: Term| b.one(term).0;
+    let half = |reference| Term {
+        reference,
+        ..logits_l2("all", Normalisation::HalfSum)
+    };
+    let scrambled = half(Reference::Teacher).with(Combinator::Scramble(key));
+    // ‖z − πr‖² with z = 0 is ‖r‖² for any π; against z at the label alone it shows the label kept.
+    let z = std::mem::replace(&mut b.z, vec![0.0; N * K]);
+    close(
+        squares(&b, scrambled.clone()),
+        squares(&b, half(Reference::Teacher)),
+        1e-12,
+        "length",
+    );
+    for i in 0..N {
+        b.z[i * K + b.rows.labels[i] as usize] = 1.0;
+    }
+    close(
+        squares(&b, scrambled.clone()),
+        squares(&b, half(Reference::Teacher)),
+        1e-12,
+        "label",
+    );
+    b.z = z;
+    let value = squares(&b, scrambled.clone());
+    assert!((value - squares(&b, half(Reference::Teacher))).abs() > 1e-3);
+    // The draw belongs to the row, wherever it stands.
+    for data in [&mut b.z, &mut b.teacher] {
+        data.rotate_left(K);
+    }
+    b.rows.labels.rotate_left(1);
+    b.rows.ids.rotate_left(1);
+    close(squares(&b, scrambled), value, 1e-12, "order");
 }
 
 #[test]

@@ -143,6 +143,28 @@ fn every_key_of_a_recipe_is_in_the_book() {
     }
 }
 
+/// Every loss has a row in the table of losses: the error at an unknown one names them all.
+#[test]
+fn every_loss_is_in_the_book() {
+    const STREAM: &str = "stream = { dataset = 'digits', split = 5, scenario = 'task' }\n";
+    let text = format!("{STREAM}[[term]]\non = 'new'\nloss = 'unheard-of'");
+    let error = Recipe::parse(&text, &[]).expect_err(&text).to_string();
+    let known = error.split("expected one of").nth(1);
+    let losses: Vec<&str> = known
+        .unwrap_or_else(|| panic!("{error}"))
+        .split('`')
+        .collect();
+    let page = page("recipes.md");
+    let rows: BTreeSet<&str> = section(&page, "Terms")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert!(losses.len() > 40, "{error}");
+    for loss in losses.iter().skip(1).step_by(2) {
+        assert!(rows.contains(loss), "`{loss}` is missing in recipes.md");
+    }
+}
+
 /// The default that the row of `key` gives in its second cell, read as TOML.
 fn said(text: &str, key: &str) -> Option<toml::Value> {
     let start = format!("| `{key}` |");
