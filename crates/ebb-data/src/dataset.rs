@@ -63,6 +63,19 @@ impl Normalise {
         (raw / self.divisor - self.mean) / self.std
     }
 
+    /// The raw value over `divisor` behind a normalised one: 0 to 1, up to rounding, for grey
+    /// values. Generators that draw from [0, 1] work in these.
+    #[inline]
+    pub fn to_unit(&self, normalised: f32) -> f32 {
+        normalised * self.std + self.mean
+    }
+
+    /// The normalised value of a raw value over `divisor`.
+    #[inline]
+    pub fn from_unit(&self, unit: f32) -> f32 {
+        (unit - self.mean) / self.std
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let usable = |x: f32| x.is_finite() && x > 0.0;
         if usable(self.divisor) && usable(self.std) && self.mean.is_finite() {
@@ -341,6 +354,21 @@ mod tests {
             labels,
             Normalise::raw(1.0),
         )
+    }
+
+    #[test]
+    fn a_normalised_value_goes_back_to_the_unit_interval() {
+        let scale = Normalise {
+            divisor: 255.0,
+            mean: 0.1307,
+            std: 0.3081,
+        };
+        for raw in 0..=255u8 {
+            let normalised = scale.apply(f32::from(raw));
+            let unit = scale.to_unit(normalised);
+            assert!((unit - f32::from(raw) / 255.0).abs() < 1e-6, "{raw}");
+            assert!((scale.from_unit(unit) - normalised).abs() < 1e-6, "{raw}");
+        }
     }
 
     #[test]

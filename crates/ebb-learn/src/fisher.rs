@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::batch::Collect;
     use burn::tensor::Device;
-    use ebb_net::{ActivationKind, Init, Model, NetworkSpec};
+    use ebb_net::{ActivationKind, HeadKind, Init, Model, NetworkSpec};
     use ebb_space::ExampleId;
 
     fn oracle(spec: &NetworkSpec) -> Oracle {
@@ -195,6 +195,8 @@ mod tests {
         let spec = NetworkSpec::Mlp {
             hidden: vec![7, 5],
             activation: ActivationKind::Tanh,
+            standardise: false,
+            head: HeadKind::Linear,
             dropout: 0.0,
             init: Init::He,
         };
@@ -227,6 +229,8 @@ mod tests {
         let spec = NetworkSpec::Mlp {
             hidden: vec![4],
             activation: ActivationKind::Tanh,
+            standardise: false,
+            head: HeadKind::Linear,
             dropout: 0.0,
             init: Init::He,
         };
@@ -281,6 +285,7 @@ mod tests {
             channels: vec![2],
             hidden: 3,
             norm: true,
+            head: HeadKind::Linear,
             dropout: 0.5,
             init: Init::He,
         };

@@ -505,6 +505,26 @@ mod tests {
         assert_eq!(again.hash(), short.hash());
     }
 
+    /// A word, the table it stands for, and a change from the command line are one recipe.
+    #[test]
+    fn an_activation_is_a_word_or_a_table() {
+        let with = |network: &str| {
+            parse(&format!("{DIGITS}\n[network]\nkind = 'mlp'\n{network}")).expect(network)
+        };
+        let word = with("activation = 'sigmoid'");
+        let table = with("[network.activation]\nkind = 'sigmoid'");
+        assert_eq!(word.hash(), table.hash());
+        let set = [("network.kind", "mlp"), ("network.activation", "sigmoid")];
+        let set = set.map(|(path, value)| (path.to_owned(), value.to_owned()));
+        let set = Recipe::parse(DIGITS, &set).expect("a word");
+        assert_eq!(word.hash(), set.hash());
+        let tables = with("activation = 'hard-ash'\nhead = { kind = 'cosine', learn = true }");
+        for recipe in [word, tables] {
+            let again = parse(recipe.text()).expect("the resolved text stands for itself");
+            assert_eq!(again.text(), recipe.text());
+        }
+    }
+
     #[test]
     fn the_group_forgets_the_seed_alone() {
         let with = |sets: &[(&str, &str)]| {

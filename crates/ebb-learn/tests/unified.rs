@@ -9,7 +9,7 @@ use ebb_learn::batch::{Batch, Collect};
 use ebb_learn::methods::ewc::{Ewc, EwcSettings};
 use ebb_learn::oracle::Oracle;
 use ebb_learn::penalty::Penalty;
-use ebb_net::{ActivationKind, Init, Mode, Model, NetworkSpec, Taps};
+use ebb_net::{ActivationKind, HeadKind, Init, Mode, Model, NetworkSpec, Taps};
 use ebb_space::{
     Classes, Combinator, ExampleId, Key, Normalisation, Objective, Reduction, Reference, Weights,
     presets,
@@ -23,6 +23,8 @@ fn model(seed: u64) -> Model {
     let spec = NetworkSpec::Mlp {
         hidden: vec![8, 7],
         activation: ActivationKind::Tanh,
+        standardise: false,
+        head: HeadKind::Linear,
         dropout: 0.0,
         init: Init::He,
     };

@@ -2,11 +2,11 @@
 //! max pooling, then one hidden linear layer and the head.
 //!
 //! Paths: `blocks.{i}.conv.weight` `[out, in, 3, 3]`, `blocks.{i}.conv.bias`, `blocks.{i}.norm.*`,
-//! `hidden.weight`, `hidden.bias`, and the heads'. Taps: `blocks.{i}.in`, `blocks.{i}.pre`,
+//! `hidden.weight`, `hidden.bias`, and the heads'. Taps: `input`, `blocks.{i}.in`, `blocks.{i}.pre`,
 //! `blocks.{i}.out`, `hidden.in`, `hidden.out`, and the heads'.
 
 use crate::activation::dropout;
-use crate::heads::Heads;
+use crate::heads::{HeadPlan, Heads};
 use crate::init::Init;
 use crate::network::{Network, Output, Pass};
 use crate::norm::BatchNorm;
@@ -40,8 +40,7 @@ impl Cnn {
         shape: [usize; 3],
         channels: &[usize],
         hidden: usize,
-        outputs: usize,
-        heads: usize,
+        heads: HeadPlan,
         norm: bool,
         dropout: f64,
         init: Init,
@@ -56,6 +55,7 @@ impl Cnn {
                 ),
             });
         }
+        heads.check()?;
         let flat = channels[blocks - 1] * height * width;
         let mut entries = Vec::new();
         let mut running = Vec::new();
@@ -80,7 +80,7 @@ impl Cnn {
         }
         entries.push(("hidden.weight".into(), vec![hidden, flat]));
         entries.push(("hidden.bias".into(), vec![hidden]));
-        let heads = Heads::new(entries.len(), heads, hidden, outputs);
+        let heads = Heads::new(entries.len(), hidden, heads);
         entries.extend(heads.entries());
         Ok(Self {
             layout: Layout::new(entries)?,
@@ -134,6 +134,7 @@ impl Network for Cnn {
 
     fn forward(&self, x: Tensor<2>, pass: &mut Pass) -> Output {
         let [n, _] = x.dims();
+        let x = pass.taps.at("input", x);
         let mut h = x.reshape([n, self.shape[0], self.shape[1], self.shape[2]]);
         let mut next = 0;
         let mut input = self.shape[0];
@@ -176,6 +177,10 @@ impl Network for Cnn {
         let blocks = (0..self.channels.len())
             .flat_map(|i| ["in", "pre", "out"].map(|at| format!("blocks.{i}.{at}")));
         let tail = ["hidden.in", "hidden.out"].map(str::to_owned);
-        blocks.chain(tail).chain(self.heads.taps()).collect()
+        std::iter::once("input".to_owned())
+            .chain(blocks)
+            .chain(tail)
+            .chain(self.heads.taps())
+            .collect()
     }
 }

@@ -14,13 +14,19 @@ pub mod norm;
 pub mod resnet;
 pub mod spec;
 pub mod taps;
+pub mod units;
+pub mod vae;
+mod word_or_table;
 
 pub use activation::ActivationKind;
+pub use heads::{HeadKind, HeadPlan};
 pub use init::Init;
 pub use model::{Leaves, Model};
 pub use network::{LinearSite, Mode, Network, Output, Pass};
 pub use spec::NetworkSpec;
 pub use taps::Taps;
+pub use units::{Unit, Units};
+pub use vae::{Vae, VaeLoss, VaeSpec};
 
 /// What can go wrong when a network is built or given weights.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,12 @@ pub enum Error {
     /// A description that makes no network.
     #[error("this network cannot be built: {reason}")]
     Spec {
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// Values that a network cannot take.
+    #[error("these inputs do not fit the network: {reason}")]
+    Input {
         /// What is wrong and what would be right.
         reason: String,
     },

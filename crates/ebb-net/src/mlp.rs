@@ -1,10 +1,10 @@
 //! The multi-layer perceptron.
 //!
-//! Paths: `layers.{i}.weight`, `layers.{i}.bias`, and the heads'. Taps: `layers.{i}.in`,
+//! Paths: `layers.{i}.weight`, `layers.{i}.bias`, and the heads'. Taps: `input`, `layers.{i}.in`,
 //! `layers.{i}.pre`, `layers.{i}.out`, and the heads'.
 
 use crate::activation::{ActivationKind, dropout};
-use crate::heads::Heads;
+use crate::heads::{HeadPlan, Heads, unit_rows};
 use crate::init::Init;
 use crate::network::{LinearSite, Network, Output, Pass};
 use burn::tensor::Tensor;
@@ -19,6 +19,7 @@ pub struct Mlp {
     buffers: Arc<Layout>,
     widths: Vec<usize>,
     activation: ActivationKind,
+    standardise: bool,
     dropout: f64,
     init: Init,
     names: Vec<Names>,
@@ -35,16 +36,17 @@ struct Names {
 }
 
 impl Mlp {
-    /// `widths` = inputs and hidden layers; `heads` heads of `outputs` outputs follow.
+    /// `widths` = inputs and hidden layers. With `standardise` a hidden unit's weights are used
+    /// with mean 0 and length 1, whatever they are (card S088).
     pub fn new(
         widths: &[usize],
-        outputs: usize,
-        heads: usize,
+        heads: HeadPlan,
         activation: ActivationKind,
+        standardise: bool,
         dropout: f64,
         init: Init,
     ) -> crate::Result<Self> {
-        if widths.is_empty() || widths.contains(&0) || outputs == 0 {
+        if widths.is_empty() || widths.contains(&0) || heads.outputs == 0 {
             return Err(crate::Error::Spec {
                 reason: format!("every layer needs at least one unit, the widths are {widths:?}"),
             });
@@ -54,6 +56,8 @@ impl Mlp {
                 reason: format!("dropout must lie in [0, 1), it is {dropout}"),
             });
         }
+        activation.check()?;
+        heads.check()?;
         let names: Vec<Names> = (0..widths.len() - 1)
             .map(|i| Names {
                 weight: format!("layers.{i}.weight"),
@@ -63,7 +67,7 @@ impl Mlp {
                 out: format!("layers.{i}.out"),
             })
             .collect();
-        let heads = Heads::new(2 * names.len(), heads, widths[widths.len() - 1], outputs);
+        let heads = Heads::new(2 * names.len(), widths[widths.len() - 1], heads);
         let hidden = names.iter().enumerate().flat_map(|(i, n)| {
             [
                 (n.weight.clone(), vec![widths[i + 1], widths[i]]),
@@ -76,11 +80,24 @@ impl Mlp {
             buffers: Layout::new([])?,
             widths: widths.to_vec(),
             activation,
+            standardise,
             dropout,
             init,
             names,
             heads,
         })
+    }
+
+    /// The weight of hidden layer `i` as it is used, flat.
+    fn weight(&self, i: usize, pass: &Pass) -> Tensor<1> {
+        let w = pass.param(2 * i);
+        if !self.standardise {
+            return w;
+        }
+        let (inputs, outputs) = (self.widths[i], self.widths[i + 1]);
+        let w = w.reshape([outputs, inputs]);
+        let centred = w.clone() - w.mean_dim(1);
+        unit_rows(centred).reshape([outputs * inputs])
     }
 }
 
@@ -104,10 +121,10 @@ impl Network for Mlp {
     }
 
     fn forward(&self, x: Tensor<2>, pass: &mut Pass) -> Output {
-        let mut h = x;
+        let mut h = pass.taps.at("input", x);
         for (i, n) in self.names.iter().enumerate() {
             h = pass.taps.at(&n.input, h);
-            let (w, b) = (pass.param(2 * i), pass.param(2 * i + 1));
+            let (w, b) = (self.weight(i, pass), pass.param(2 * i + 1));
             // A tap between the product and its activation takes the fused pair apart.
             h = match self.activation.fused() {
                 Some(act) if !pass.taps.wants(&n.pre) => fused_linear(h, w, b, act),
@@ -131,14 +148,15 @@ impl Network for Mlp {
     }
 
     fn taps(&self) -> Vec<String> {
-        self.names
-            .iter()
-            .flat_map(|n| [n.input.clone(), n.pre.clone(), n.out.clone()])
+        let layers = self.names.iter();
+        std::iter::once("input".to_owned())
+            .chain(layers.flat_map(|n| [n.input.clone(), n.pre.clone(), n.out.clone()]))
             .chain(self.heads.taps())
             .collect()
     }
 
     fn linear_sites(&self) -> Option<Vec<LinearSite>> {
+        let heads = self.heads.sites().filter(|_| !self.standardise)?;
         let sites = self.names.iter().zip(self.widths.windows(2));
         Some(
             sites
@@ -151,7 +169,7 @@ impl Network for Mlp {
                     outputs: w[1],
                     positions: 1,
                 })
-                .chain(self.heads.sites())
+                .chain(heads)
                 .collect(),
         )
     }

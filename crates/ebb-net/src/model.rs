@@ -146,13 +146,18 @@ impl Model {
 
     /// A forward pass without a graph, in evaluation mode.
     pub fn forward(&mut self, x: Tensor<2>, taps: &mut Taps) -> Output {
-        let mut pass = Pass {
+        let network = self.network.clone();
+        self.pass(taps, |pass| network.forward(x, pass))
+    }
+
+    /// The same for `f`, which may be a part of the network.
+    pub(crate) fn pass<R>(&mut self, taps: &mut Taps, f: impl FnOnce(&mut Pass) -> R) -> R {
+        f(&mut Pass {
             params: &self.params,
             buffers: &mut self.buffers,
             taps,
             mode: Mode::Eval,
-        };
-        self.network.forward(x, &mut pass)
+        })
     }
 
     /// `rows x inputs` values as a tensor on the model's device (moved, not copied).

@@ -3,9 +3,9 @@
 //! 20 the reduced form common in continual learning.
 //!
 //! Paths: `stem.*`, `stages.{s}.{b}.{conv1,norm1,conv2,norm2,short,shortnorm}.*`, and the heads'.
-//! Taps: `stem.out`, `stages.{s}.{b}.out`, and the heads'.
+//! Taps: `input`, `stem.out`, `stages.{s}.{b}.out`, and the heads'.
 
-use crate::heads::Heads;
+use crate::heads::{HeadPlan, Heads};
 use crate::init::Init;
 use crate::network::{Network, Output, Pass};
 use crate::norm::BatchNorm;
@@ -105,8 +105,7 @@ impl ResNet {
     pub fn new(
         shape: [usize; 3],
         width: usize,
-        outputs: usize,
-        heads: usize,
+        heads: HeadPlan,
         init: Init,
     ) -> crate::Result<Self> {
         if width == 0 || shape[1] < 8 || shape[2] < 8 {
@@ -117,6 +116,7 @@ impl ResNet {
                 ),
             });
         }
+        heads.check()?;
         let mut plan = Plan::default();
         let stem = plan.conv_norm("stem.conv", "stem.norm", shape[0], width, 3, 1);
         let mut blocks = Vec::new();
@@ -141,7 +141,7 @@ impl ResNet {
                 inputs = outputs;
             }
         }
-        let heads = Heads::new(plan.params.len(), heads, inputs, outputs);
+        let heads = Heads::new(plan.params.len(), inputs, heads);
         plan.params.extend(heads.entries());
         Ok(Self {
             layout: Layout::new(plan.params)?,
@@ -196,6 +196,7 @@ impl Network for ResNet {
 
     fn forward(&self, x: Tensor<2>, pass: &mut Pass) -> Output {
         let [n, _] = x.dims();
+        let x = pass.taps.at("input", x);
         let x = x.reshape([n, self.shape[0], self.shape[1], self.shape[2]]);
         let stem = relu(self.stem.forward(x, pass));
         let mut h = pass.taps.at("stem.out", stem);
@@ -224,7 +225,9 @@ impl Network for ResNet {
 
     fn taps(&self) -> Vec<String> {
         let blocks = self.blocks.iter().map(|b| format!("{}.out", b.name));
-        std::iter::once("stem.out".to_owned())
+        ["input", "stem.out"]
+            .map(str::to_owned)
+            .into_iter()
             .chain(blocks)
             .chain(self.heads.taps())
             .collect()

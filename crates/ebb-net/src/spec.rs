@@ -2,6 +2,7 @@
 
 use crate::activation::ActivationKind;
 use crate::cnn::Cnn;
+use crate::heads::{HeadKind, HeadPlan};
 use crate::init::Init;
 use crate::mlp::Mlp;
 use crate::network::Network;
@@ -19,8 +20,14 @@ pub enum NetworkSpec {
         #[serde(default = "two_hundreds")]
         hidden: Vec<usize>,
         /// Behind each hidden layer.
-        #[serde(default)]
+        #[serde(default, with = "crate::word_or_table")]
         activation: ActivationKind,
+        /// Uses a hidden unit's weights with mean 0 and length 1.
+        #[serde(default)]
+        standardise: bool,
+        /// From the last hidden layer to the outputs.
+        #[serde(default, with = "crate::word_or_table")]
+        head: HeadKind,
         /// Share of hidden units dropped while training.
         #[serde(default)]
         dropout: f64,
@@ -39,6 +46,9 @@ pub enum NetworkSpec {
         /// Batch normalisation behind each convolution.
         #[serde(default)]
         norm: bool,
+        /// From the last hidden layer to the outputs.
+        #[serde(default, with = "crate::word_or_table")]
+        head: HeadKind,
         /// Share of hidden units dropped while training.
         #[serde(default)]
         dropout: f64,
@@ -51,6 +61,9 @@ pub enum NetworkSpec {
         /// Channels of the first stage: 64 is the standard, 20 the reduced form.
         #[serde(default = "resnet_width")]
         width: usize,
+        /// From the pooled features to the outputs.
+        #[serde(default, with = "crate::word_or_table")]
+        head: HeadKind,
         /// How the weights start.
         #[serde(default = "he")]
         init: Init,
@@ -82,6 +95,8 @@ impl Default for NetworkSpec {
         NetworkSpec::Mlp {
             hidden: two_hundreds(),
             activation: ActivationKind::default(),
+            standardise: false,
+            head: HeadKind::default(),
             dropout: 0.0,
             init: Init::default(),
         }
@@ -108,10 +123,17 @@ impl NetworkSpec {
         outputs: usize,
         heads: usize,
     ) -> crate::Result<Arc<dyn Network>> {
+        let plan = |head: &HeadKind| HeadPlan {
+            count: heads,
+            outputs,
+            kind: *head,
+        };
         Ok(match self {
             NetworkSpec::Mlp {
                 hidden,
                 activation,
+                standardise,
+                head,
                 dropout,
                 init,
             } => {
@@ -119,9 +141,9 @@ impl NetworkSpec {
                 widths.extend(hidden);
                 Arc::new(Mlp::new(
                     &widths,
-                    outputs,
-                    heads,
+                    plan(head),
                     *activation,
+                    *standardise,
                     *dropout,
                     *init,
                 )?)
@@ -130,13 +152,20 @@ impl NetworkSpec {
                 channels,
                 hidden,
                 norm,
+                head,
                 dropout,
                 init,
             } => Arc::new(Cnn::new(
-                shape, channels, *hidden, outputs, heads, *norm, *dropout, *init,
+                shape,
+                channels,
+                *hidden,
+                plan(head),
+                *norm,
+                *dropout,
+                *init,
             )?),
-            NetworkSpec::Resnet18 { width, init } => {
-                Arc::new(ResNet::new(shape, *width, outputs, heads, *init)?)
+            NetworkSpec::Resnet18 { width, head, init } => {
+                Arc::new(ResNet::new(shape, *width, plan(head), *init)?)
             }
         })
     }

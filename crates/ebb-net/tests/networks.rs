@@ -2,13 +2,15 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ebb_kernels::{seed, slices};
-use ebb_net::{ActivationKind, Init, Mode, Model, NetworkSpec, Taps};
+use ebb_net::{ActivationKind, HeadKind, Init, Mode, Model, NetworkSpec, Taps};
 use ebb_space::{Key, Weights};
 
 fn mlp(activation: ActivationKind) -> NetworkSpec {
     NetworkSpec::Mlp {
         hidden: vec![6, 5],
         activation,
+        standardise: false,
+        head: HeadKind::Linear,
         dropout: 0.0,
         init: Init::FanIn,
     }
@@ -99,6 +101,7 @@ fn gradients_agree_with_finite_differences() {
             alpha: 3.0,
             z_k: 0.5,
         },
+        ActivationKind::Sigmoid,
     ] {
         check_by_differences(&mlp(activation), [1, 3, 3], Mode::Eval, 2e-3);
     }
@@ -109,12 +112,15 @@ fn gradients_agree_with_finite_differences() {
             alpha: 3.0,
             z_k: 0.5,
         },
+        ActivationKind::KWinners { share: 0.5 },
     ] {
         check_by_differences(&mlp(activation), [1, 3, 3], Mode::Eval, 2e-2);
     }
     let dropped = NetworkSpec::Mlp {
         hidden: vec![8],
         activation: ActivationKind::Tanh,
+        standardise: false,
+        head: HeadKind::Linear,
         dropout: 0.4,
         init: Init::He,
     };
@@ -124,6 +130,7 @@ fn gradients_agree_with_finite_differences() {
             channels: vec![3, 4],
             hidden: 5,
             norm,
+            head: HeadKind::Linear,
             dropout: 0.0,
             init: Init::He,
         };
@@ -133,9 +140,190 @@ fn gradients_agree_with_finite_differences() {
     }
     let resnet = NetworkSpec::Resnet18 {
         width: 2,
+        head: HeadKind::Linear,
         init: Init::He,
     };
     check_by_differences(&resnet, [1, 8, 8], Mode::Eval, 3e-2);
+    for learn in [false, true] {
+        let (scale, activation) = (4.0, ActivationKind::Tanh);
+        let cosine = NetworkSpec::Mlp {
+            hidden: vec![6, 5],
+            activation,
+            standardise: true,
+            head: HeadKind::Cosine { scale, learn },
+            dropout: 0.0,
+            init: Init::FanIn,
+        };
+        check_by_differences(&cosine, [1, 3, 3], Mode::Eval, 2e-3);
+    }
+}
+
+/// The gradient at `input` along itself and along a random direction, by differences.
+#[test]
+fn the_gradient_of_the_input_agrees_with_finite_differences() {
+    let smooth = mlp(ActivationKind::Tanh);
+    let cnn = NetworkSpec::Cnn {
+        channels: vec![3, 4],
+        hidden: 5,
+        norm: true,
+        head: HeadKind::Cosine {
+            scale: 3.0,
+            learn: false,
+        },
+        dropout: 0.0,
+        init: Init::He,
+    };
+    let resnet = NetworkSpec::Resnet18 {
+        width: 2,
+        head: HeadKind::Linear,
+        init: Init::He,
+    };
+    for (spec, shape, tolerance) in [
+        (smooth, [1, 3, 3], 1e-3),
+        (cnn, [1, 8, 8], 3e-2),
+        (resnet, [1, 8, 8], 3e-2),
+    ] {
+        let mut m = model(&spec, shape, 4);
+        let inputs = m.network().inputs();
+        let x = noise(3 * inputs, Key::new(2, "x"));
+        let g = noise(3 * 4, Key::new(3, "g"));
+        let plain = gradient(&mut m, &x, &g, Mode::Eval, &mut Taps::none());
+        let mut taps = Taps::none().differentiate("input");
+        let leaves = m.leaves(None);
+        let input = m.input(x.clone(), 3);
+        let out = m.forward_tracked(&leaves, input, Mode::Eval, &mut taps);
+        let start = Tensor::<2>::from_data(TensorData::new(g.clone(), [3, 4]), m.device());
+        let mut grads = seed(out.logits, start).backward();
+        let at_input = taps.gradient("input", &mut grads).expect("asked for");
+        assert_eq!(at_input.dims(), [3, inputs]);
+        let at_input = slices::to_vec(&at_input);
+        let mut w = Weights::zeros(m.layout());
+        leaves.collect(&mut grads, &mut w);
+        assert_eq!(w.as_slice(), plain.as_slice(), "asking changes nothing");
+        let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let random = noise(x.len(), Key::new(8, "direction"));
+        for direction in [&at_input, &random] {
+            let pairs = at_input.iter().zip(direction.iter());
+            let along: f64 = pairs.map(|(a, d)| f64::from(*a) * f64::from(*d)).sum();
+            let expected = along / norm(direction);
+            let h = 2e-3;
+            let mut at = |s: f64| {
+                let step = (s * h / norm(direction)) as f32;
+                let moved: Vec<f32> = x.iter().zip(direction).map(|(x, d)| x + step * d).collect();
+                value(&mut m, &moved, &g, Mode::Eval)
+            };
+            let found = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / 12.0 / h;
+            let scale = norm(&at_input);
+            assert!(scale > 1e-3, "{spec:?}: nothing depends on the input");
+            assert!(
+                (found - expected).abs() / scale < tolerance,
+                "{spec:?}: by differences {found}, by the graph {expected}, norm {scale}"
+            );
+        }
+    }
+}
+
+/// Logits of a cosine head from its features and weights, written out.
+#[test]
+fn a_cosine_head_sees_angles_only() {
+    let spec = |learn| NetworkSpec::Mlp {
+        hidden: vec![7],
+        activation: ActivationKind::Tanh,
+        standardise: false,
+        head: HeadKind::Cosine { scale: 6.0, learn },
+        dropout: 0.0,
+        init: Init::FanIn,
+    };
+    let x = noise(5 * 9, Key::new(2, "x"));
+    for (learn, paths) in [
+        (false, vec!["heads.0.weight", "heads.1.weight"]),
+        (
+            true,
+            vec![
+                "heads.0.weight",
+                "heads.0.scale",
+                "heads.1.weight",
+                "heads.1.scale",
+            ],
+        ),
+    ] {
+        let network = spec(learn).build_heads([1, 3, 3], 3, 2).expect("two heads");
+        assert!(network.linear_sites().is_none(), "no linear layer");
+        let mut m = Model::new(network, Key::new(1, "test"), &Device::flex());
+        let layout = m.layout().clone();
+        let found: Vec<&str> = layout.entries()[2..]
+            .iter()
+            .map(|e| e.path.as_str())
+            .collect();
+        assert_eq!(found, paths);
+        let mut w = m.weights();
+        // The length of a class's weights must not matter.
+        if let Some(row) = w.get_mut("heads.1.weight") {
+            row[..7].iter_mut().for_each(|v| *v *= 50.0);
+        }
+        if let Some(scale) = w.get_mut("heads.1.scale") {
+            assert_eq!(scale, [6.0], "starts at the scale of the recipe");
+            scale[0] = 2.0;
+        }
+        m.set_weights(&w).expect("the same layout");
+        let input = m.input(x.clone(), 5);
+        let out = m.forward(input, &mut Taps::none());
+        let (f, z) = (slices::to_vec(&out.features), slices::to_vec(&out.logits));
+        let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        for (f, z) in f.chunks(7).zip(z.chunks(6)) {
+            for (class, z) in z.iter().enumerate() {
+                let rows = w
+                    .get(&format!("heads.{}.weight", class / 3))
+                    .expect("a head");
+                let row = &rows[class % 3 * 7..][..7];
+                let dot: f64 = f
+                    .iter()
+                    .zip(row)
+                    .map(|(f, w)| f64::from(*f) * f64::from(*w))
+                    .sum();
+                let scale = if learn && class >= 3 { 2.0 } else { 6.0 };
+                let expected = scale * dot / norm(f) / norm(row);
+                assert!(
+                    (f64::from(*z) - expected).abs() < 1e-5,
+                    "{z} and {expected}"
+                );
+            }
+        }
+    }
+}
+
+/// Standardised weights: what they are is their rows less the mean, over the length.
+#[test]
+fn standardised_weights_are_used_with_mean_0_and_length_1() {
+    let mut m = model(
+        &NetworkSpec::Mlp {
+            hidden: vec![6],
+            activation: ActivationKind::Relu,
+            standardise: true,
+            head: HeadKind::Linear,
+            dropout: 0.0,
+            init: Init::He,
+        },
+        [1, 3, 3],
+        4,
+    );
+    assert!(m.network().linear_sites().is_none());
+    let w = m.weights();
+    let x = noise(2 * 9, Key::new(2, "x"));
+    let mut taps = Taps::none().read("layers.0.pre");
+    let input = m.input(x.clone(), 2);
+    m.forward(input, &mut taps);
+    let pre = slices::to_vec(taps.value("layers.0.pre").expect("asked for"));
+    let weight = w.get("layers.0.weight").expect("a layer");
+    for (x, pre) in x.chunks(9).zip(pre.chunks(6)) {
+        for (row, pre) in weight.chunks(9).zip(pre) {
+            let mean = row.iter().map(|w| f64::from(*w)).sum::<f64>() / 9.0;
+            let centred: Vec<f64> = row.iter().map(|w| f64::from(*w) - mean).collect();
+            let length = centred.iter().map(|w| w * w).sum::<f64>().sqrt();
+            let dot: f64 = centred.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum();
+            assert!((dot / length - f64::from(*pre)).abs() < 1e-5, "{pre}");
+        }
+    }
 }
 
 #[test]
@@ -191,6 +379,7 @@ fn every_name_a_network_gives_is_a_tap() {
                 channels: vec![2],
                 hidden: 3,
                 norm: true,
+                head: HeadKind::Linear,
                 dropout: 0.0,
                 init: Init::He,
             },
@@ -199,6 +388,7 @@ fn every_name_a_network_gives_is_a_tap() {
         (
             NetworkSpec::Resnet18 {
                 width: 1,
+                head: HeadKind::Linear,
                 init: Init::He,
             },
             [1, 8, 8],
@@ -206,7 +396,9 @@ fn every_name_a_network_gives_is_a_tap() {
     ];
     for (spec, shape) in specs {
         let mut m = model(&spec, shape, 2);
-        for name in m.network().taps() {
+        let names = m.network().taps();
+        assert_eq!(names[0], "input");
+        for name in names {
             let mut taps = Taps::none().read(name.as_str());
             let x = m.input(noise(2 * m.network().inputs(), Key::new(0, "x")), 2);
             m.forward(x, &mut taps);
@@ -220,6 +412,8 @@ fn dropout_depends_on_the_example_and_not_on_its_neighbours() {
     let spec = NetworkSpec::Mlp {
         hidden: vec![50],
         activation: ActivationKind::Relu,
+        standardise: false,
+        head: HeadKind::Linear,
         dropout: 0.5,
         init: Init::He,
     };
@@ -245,6 +439,7 @@ fn batch_norm_normalises_and_remembers() {
         channels: vec![3],
         hidden: 2,
         norm: true,
+        head: HeadKind::Linear,
         dropout: 0.0,
         init: Init::He,
     };
@@ -301,6 +496,8 @@ fn a_network_that_cannot_be_says_why() {
     let zero = NetworkSpec::Mlp {
         hidden: vec![0],
         activation: ActivationKind::Relu,
+        standardise: false,
+        head: HeadKind::Linear,
         dropout: 0.0,
         init: Init::FanIn,
     };
@@ -310,6 +507,7 @@ fn a_network_that_cannot_be_says_why() {
         channels: vec![4; 9],
         hidden: 5,
         norm: false,
+        head: HeadKind::Linear,
         dropout: 0.0,
         init: Init::He,
     };
