@@ -4,6 +4,7 @@
 //! the recipe accepts it by name; what was accepted is printed in the report.
 
 use crate::error::{Error, Result};
+use crate::methods::zeroth::Variant;
 use crate::methods::{self, Situation};
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::spec::{
@@ -289,9 +290,30 @@ fn check(file: &RecipeFile) -> Result<()> {
     if file.evaluate.every > 0 && file.evaluate.panel == 0 {
         return wrong("`evaluate.panel` must be at least 1 where `evaluate.every` is set".into());
     }
+    check_update(file)?;
     check_memory(file)?;
     check_terms(file)?;
     refuse(file)
+}
+
+fn check_update(file: &RecipeFile) -> Result<()> {
+    let UpdateSpec::ZerothOrder(z) = &file.update else {
+        return Ok(());
+    };
+    let t = &file.train;
+    let reason = if z.queries == 0 || !(z.mu.is_finite() && z.mu > 0.0) {
+        "zeroth-order steps need `queries` of at least 1 and a `mu` above 0"
+    } else if z.variant == Variant::Conserve
+        && (t.optimizer != OptimizerKind::Sgd || t.momentum > 0.0)
+    {
+        "the variant `conserve` compares the losses that plain steps lead to: use \
+         train.optimizer = \"sgd\" with train.momentum = 0, or the variant `plain`"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Recipe {
+        reason: reason.into(),
+    })
 }
 
 fn check_memory(file: &RecipeFile) -> Result<()> {
@@ -343,7 +365,14 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
                     "`draw.{name}` draws from a memory, but the recipe has none: add memory = {{ capacity = 500, keep = \"reservoir\" }}"
                 ));
             }
-            if file.update != UpdateSpec::Plain {
+            if file.plugin.iter().any(|p| matches!(p, PluginSpec::Fpf(_))) {
+                return wrong(
+                    "the plugin `fpf` fine-tunes on remembered examples, but the recipe has no \
+                     memory: add memory = { capacity = 500, keep = \"reservoir\" }"
+                        .into(),
+                );
+            }
+            if file.update.projects() {
                 return wrong(
                     "this update compares with remembered examples, but the recipe has no `memory`"
                         .into(),
@@ -426,9 +455,9 @@ fn refuse(file: &RecipeFile) -> Result<()> {
                 .into(),
         )?;
     }
-    let projected = file.update != UpdateSpec::Plain;
     let t = &file.train;
-    if projected && (t.optimizer != OptimizerKind::Sgd || t.momentum > 0.0) {
+    let plain = t.optimizer == OptimizerKind::Sgd && t.momentum == 0.0;
+    if file.update.projects() && !plain {
         refused(
             "projection-with-momentum",
             "with momentum or Adam the direction that is applied is not the one that was checked \

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{agem::AGem, ewc::Ewc, gem::Gem, hft::HalfFreeze, l2::L2, mir::Mir, si::Si};
+use crate::methods::{fpf::Fpf, refresh::Refresh, zeroth::ZerothOrder};
 use crate::optimizer::Optimizer;
 use crate::oracle::{Meter, Oracle};
 use crate::penalty::Penalty;
@@ -120,7 +121,8 @@ impl Session {
                 &file.draw,
                 stream.features(),
                 outputs,
-                file.term.iter().any(|t| t.loss == LossSpec::LogitsL2),
+                file.term.iter().any(|t| t.loss == LossSpec::LogitsL2)
+                    || file.plugin.iter().any(PluginSpec::stores_logits),
                 stream.experiences.len(),
                 class_sets,
                 key.sub("memory"),
@@ -379,6 +381,8 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
     match spec {
         PluginSpec::Mir(s) => Box::new(Mir::new(s.clone())),
         PluginSpec::HalfFreeze(s) => Box::new(HalfFreeze::new(s.clone())),
+        PluginSpec::Refresh(s) => Box::new(Refresh::new(s.clone())),
+        PluginSpec::Fpf(s) => Box::new(Fpf::new(s.clone())),
     }
 }
 
@@ -387,6 +391,7 @@ fn update(spec: &UpdateSpec) -> Box<dyn Update> {
         UpdateSpec::Plain => Box::new(Plain),
         UpdateSpec::Gem(s) => Box::new(Gem::new(s.clone())),
         UpdateSpec::AGem(s) => Box::new(AGem::new(s.clone())),
+        UpdateSpec::ZerothOrder(s) => Box::new(ZerothOrder::new(s.clone())),
     }
 }
 

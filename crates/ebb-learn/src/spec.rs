@@ -240,6 +240,15 @@ pub enum UpdateSpec {
     Gem(crate::methods::gem::GemSettings),
     /// Projected against one average gradient (A-GEM).
     AGem(crate::methods::agem::AGemSettings),
+    /// Estimated from forward passes alone.
+    ZerothOrder(crate::methods::zeroth::ZerothOrderSettings),
+}
+
+impl UpdateSpec {
+    /// Whether it checks the gradient against remembered examples.
+    pub fn projects(&self) -> bool {
+        matches!(self, UpdateSpec::Gem(_) | UpdateSpec::AGem(_))
+    }
 }
 
 /// A part of a method that acts at the events of a run.
@@ -250,6 +259,10 @@ pub enum PluginSpec {
     Mir(crate::methods::mir::MirSettings),
     /// Freezes a random half of the tensors, another in each experience.
     HalfFreeze(crate::methods::hft::HftSettings),
+    /// Unlearns a little before each step.
+    Refresh(crate::methods::refresh::RefreshSettings),
+    /// Fine-tunes the most sensitive layers on the memory, at times.
+    Fpf(crate::methods::fpf::FpfSettings),
 }
 
 impl PluginSpec {
@@ -258,7 +271,13 @@ impl PluginSpec {
         match self {
             PluginSpec::Mir(_) => Some("replay:mir"),
             PluginSpec::HalfFreeze(_) => None,
+            PluginSpec::Refresh(_) | PluginSpec::Fpf(_) => None,
         }
+    }
+
+    /// Whether it needs the logits of remembered examples to be stored.
+    pub fn stores_logits(&self) -> bool {
+        matches!(self, PluginSpec::Fpf(s) if s.alpha > 0.0)
     }
 }
 

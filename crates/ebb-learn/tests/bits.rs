@@ -82,6 +82,21 @@ fn a_stopped_run_resumes_to_the_same_bits() {
             "gdumb",
             vec![("with.capacity", "60"), ("train.epochs", "8")],
         ),
+        ("hft", vec![("with.by", "reset")]),
+        (
+            "refresh",
+            vec![("with.rate", "0.01"), ("train.momentum", "0.9")],
+        ),
+        (
+            "k-fpf",
+            vec![
+                ("with.capacity", "60"),
+                ("with.steps", "7"),
+                ("with.alpha", "0.5"),
+                ("with.times", "6"),
+            ],
+        ),
+        ("zeroth-order", vec![("with.queries", "2")]),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

@@ -5,13 +5,16 @@ pub mod der;
 pub mod er;
 pub mod ewc;
 pub mod finetune;
+pub mod fpf;
 pub mod gdumb;
 pub mod gem;
 pub mod hft;
 pub mod l2;
 pub mod lwf;
 pub mod mir;
+pub mod refresh;
 pub mod si;
+pub mod zeroth;
 
 use crate::error::{Error, Result};
 use crate::spec::Parts;
@@ -76,6 +79,10 @@ pub const ALL: &[MethodCard] = &[
     mir::MIR,
     gdumb::GDUMB,
     hft::HFT,
+    refresh::REFRESH,
+    fpf::FPF,
+    fpf::K_FPF,
+    zeroth::ZEROTH_ORDER,
 ];
 
 /// The method called `name`.
