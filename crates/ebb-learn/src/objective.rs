@@ -85,6 +85,11 @@ fn base(spec: &TermSpec) -> Term {
                 ClassesSpec::All | ClassesSpec::Old => term,
             }
         }
+        LossSpec::LogitsKl => {
+            let t = spec.temperature.unwrap_or(1.0);
+            presets::distillation(on, Reference::StoredLogits, t)
+                .with(Combinator::Mask(Classes::Row))
+        }
         LossSpec::FeaturesL2 => presets::feature_l2(on, Reference::Teacher, Normalisation::HalfSum),
         LossSpec::Confidence => presets::cpr(on),
     };

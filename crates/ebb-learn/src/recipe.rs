@@ -4,6 +4,7 @@
 //! the recipe accepts it by name; what was accepted is printed in the report.
 
 use crate::error::{Error, Result};
+use crate::methods::views::SUPPORT;
 use crate::methods::zeroth::Variant;
 use crate::methods::{self, Situation};
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
@@ -385,6 +386,7 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
 
 fn check_terms(file: &RecipeFile) -> Result<()> {
     let wrong = |reason: String| Err(Error::Recipe { reason });
+    let supports: Vec<&str> = file.plugin.iter().filter_map(PluginSpec::support).collect();
     for (i, term) in file.term.iter().enumerate() {
         let place = format!("term {} ({:?} on `{}`)", i + 1, term.loss, term.on);
         if !term.weight.is_finite() {
@@ -396,26 +398,29 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
         let replayed = term.on.strip_prefix("replay");
         match replayed {
             Some("")
-                if file.draw.is_empty() && file.plugin.iter().all(|p| p.support().is_none()) =>
+                if file.draw.is_empty() && !supports.iter().any(|s| s.starts_with("replay")) =>
             {
                 return wrong(format!("{place}: nothing is replayed, there is no `draw`"));
             }
             Some(name) if !name.is_empty() => {
                 let name = name.trim_start_matches(':');
-                let added = file.plugin.iter().filter_map(PluginSpec::support);
-                let mut added = added.filter_map(|s| s.strip_prefix("replay:"));
+                let mut added = supports.iter().filter_map(|s| s.strip_prefix("replay:"));
                 if !file.draw.contains_key(name) && !added.any(|a| a == name) {
                     return wrong(format!("{place}: there is no `draw.{name}`"));
                 }
             }
-            None if term.on != "new" && term.on != "all" => {
+            None if term.on != "new"
+                && term.on != "all"
+                && !supports.contains(&term.on.as_str()) =>
+            {
                 return wrong(format!(
                     "{place}: rows are called `new`, `replay`, `replay:NAME` or `all`"
                 ));
             }
             _ => {}
         }
-        if term.loss == LossSpec::LogitsL2 && replayed.is_none() {
+        let compares = matches!(term.loss, LossSpec::LogitsL2 | LossSpec::LogitsKl);
+        if compares && replayed.is_none() && term.on != SUPPORT {
             return wrong(format!(
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{agem::AGem, ewc::Ewc, gem::Gem, hft::HalfFreeze, l2::L2, mir::Mir, si::Si};
-use crate::methods::{fpf::Fpf, refresh::Refresh, zeroth::ZerothOrder};
+use crate::methods::{fpf::Fpf, refresh::Refresh, views::ViewBatch, zeroth::ZerothOrder};
 use crate::optimizer::Optimizer;
 use crate::oracle::{Meter, Oracle};
 use crate::penalty::Penalty;
@@ -10,7 +10,7 @@ use crate::plugin::{Kept, Plugin};
 use crate::recipe::Recipe;
 use crate::replay::Replay;
 use crate::seen::{ClassSets, check, outputs};
-use crate::spec::{DataPlan, LossSpec, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
+use crate::spec::{DataPlan, PenaltySpec, PluginSpec, RecipeFile, TermSpec, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
@@ -121,7 +121,7 @@ impl Session {
                 &file.draw,
                 stream.features(),
                 outputs,
-                file.term.iter().any(|t| t.loss == LossSpec::LogitsL2)
+                file.term.iter().any(TermSpec::stores_logits)
                     || file.plugin.iter().any(PluginSpec::stores_logits),
                 stream.experiences.len(),
                 class_sets,
@@ -383,6 +383,7 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::HalfFreeze(s) => Box::new(HalfFreeze::new(s.clone())),
         PluginSpec::Refresh(s) => Box::new(Refresh::new(s.clone())),
         PluginSpec::Fpf(s) => Box::new(Fpf::new(s.clone())),
+        PluginSpec::ViewBatch(s) => Box::new(ViewBatch::new(s.clone())),
     }
 }
 

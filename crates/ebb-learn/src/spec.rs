@@ -169,6 +169,9 @@ pub enum LossSpec {
     CrossEntropy,
     /// Mean squared difference to the logits stored with the record (DER).
     LogitsL2,
+    /// `KL(stored ‖ student)` on tempered probabilities: the logits are those stored with the
+    /// record, or of another view of the example.
+    LogitsKl,
     /// `KL(teacher ‖ student)` on tempered probabilities (LwF).
     Distillation,
     /// Half the squared distance to the teacher's features.
@@ -217,6 +220,14 @@ fn one() -> f64 {
     1.0
 }
 
+impl TermSpec {
+    /// Whether it needs the logits of remembered examples to be stored.
+    pub fn stores_logits(&self) -> bool {
+        let compares = matches!(self.loss, LossSpec::LogitsL2 | LossSpec::LogitsKl);
+        compares && self.on.starts_with("replay")
+    }
+}
+
 /// A quadratic penalty in weight space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
@@ -263,6 +274,8 @@ pub enum PluginSpec {
     Refresh(crate::methods::refresh::RefreshSettings),
     /// Fine-tunes the most sensitive layers on the memory, at times.
     Fpf(crate::methods::fpf::FpfSettings),
+    /// Shows every new example in several views at once.
+    ViewBatch(crate::methods::views::ViewBatchSettings),
 }
 
 impl PluginSpec {
@@ -272,6 +285,7 @@ impl PluginSpec {
             PluginSpec::Mir(_) => Some("replay:mir"),
             PluginSpec::HalfFreeze(_) => None,
             PluginSpec::Refresh(_) | PluginSpec::Fpf(_) => None,
+            PluginSpec::ViewBatch(_) => Some(crate::methods::views::SUPPORT),
         }
     }
 

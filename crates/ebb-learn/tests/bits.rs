@@ -97,6 +97,7 @@ fn a_stopped_run_resumes_to_the_same_bits() {
             ],
         ),
         ("zeroth-order", vec![("with.queries", "2")]),
+        ("view-batch", vec![("train.batch", "8")]),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

@@ -96,3 +96,35 @@ fn a_reset_half_is_the_start_and_the_other_the_end() {
         assert!((found - (0.25 * a + 0.75 * b)).abs() < 1e-6);
     }
 }
+
+#[test]
+fn equal_views_are_one_view() {
+    let with = |with: &str| run(&format!("method = \"view-batch\"\nwith = {{ {with} }}\n")).0;
+    let (plain, _) = run("method = \"fine-tune\"\n");
+    let one = with("views = 1, weak-shift = 0");
+    assert_eq!(one.digest(), plain.digest());
+    // Three views that do not move: the mean over rows is that over examples, and no view is
+    // pulled anywhere.
+    let three = with("views = 3, weak-shift = 0, shift = 0, degrees = 0.0, alpha = 50.0");
+    let far = three.squared_distance(&plain).sqrt() / plain.norm();
+    assert!(far < 1e-4, "{far}");
+    let moved = with("views = 3, weak-shift = 0, alpha = 50.0");
+    assert!(moved.squared_distance(&plain).sqrt() / plain.norm() > 1e-2);
+}
+
+#[test]
+fn views_of_permuted_pixels_are_refused() {
+    let text =
+        "method = \"view-batch\"\n[stream]\ndataset = \"digits\"\nkind = \"permuted\"\nn = 2\n";
+    let recipe = Recipe::parse(text, &[]).expect("it is the stream that does not fit");
+    let dir = std::env::temp_dir();
+    let mut around = Around {
+        data_dir: &dir,
+        progress: &mut Silent,
+        stop: &AtomicBool::new(false),
+    };
+    let session = Session::new(&recipe, &dir).expect("a session");
+    let error = learn_keeping(session, None, &mut around).err();
+    let error = error.expect("refused").to_string();
+    assert!(error.contains("permuted or recoloured"), "{error}");
+}

@@ -37,10 +37,27 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../studies/S059-linear-theory.toml"),
     ),
     (
+        "S071-view-batch",
+        include_str!("../../../studies/S071-view-batch.toml"),
+    ),
+    (
+        "S074-power-law",
+        include_str!("../../../studies/S074-power-law.toml"),
+    ),
+    (
         "S075-unified",
         include_str!("../../../studies/S075-unified.toml"),
     ),
+    (
+        "S075b-refresh",
+        include_str!("../../../studies/S075b-refresh.toml"),
+    ),
+    ("S084-fpf", include_str!("../../../studies/S084-fpf.toml")),
     ("S087-gem", include_str!("../../../studies/S087-gem.toml")),
+    (
+        "S090-zeroth-order",
+        include_str!("../../../studies/S090-zeroth-order.toml"),
+    ),
     (
         "S095-max-margin",
         include_str!("../../../studies/S095-max-margin.toml"),
@@ -50,12 +67,20 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../studies/S098-stability-gap.toml"),
     ),
     (
+        "S115-half-fine-tuning",
+        include_str!("../../../studies/S115-half-fine-tuning.toml"),
+    ),
+    (
         "S121-recurrence",
         include_str!("../../../studies/S121-recurrence.toml"),
     ),
     (
         "S123-rehearsal-free",
         include_str!("../../../studies/S123-rehearsal-free.toml"),
+    ),
+    (
+        "S123b-combinations",
+        include_str!("../../../studies/S123b-combinations.toml"),
     ),
 ];
 

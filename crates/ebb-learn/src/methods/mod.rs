@@ -14,6 +14,7 @@ pub mod lwf;
 pub mod mir;
 pub mod refresh;
 pub mod si;
+pub mod views;
 pub mod zeroth;
 
 use crate::error::{Error, Result};
@@ -83,6 +84,7 @@ pub const ALL: &[MethodCard] = &[
     fpf::FPF,
     fpf::K_FPF,
     zeroth::ZEROTH_ORDER,
+    views::VIEW_BATCH,
 ];
 
 /// The method called `name`.
