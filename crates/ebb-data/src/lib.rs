@@ -27,5 +27,5 @@ pub use dataset::{Dataset, Normalise, Pixels, Split};
 pub use error::{Error, Result};
 pub use fetch::{Fetched, Progress, Source, fetch};
 pub use stream::*;
-pub use transform::{Corruption, Step, Transform};
+pub use transform::{Corruption, Move, Step, Transform};
 pub use user::from_safetensors;

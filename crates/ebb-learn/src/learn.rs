@@ -156,6 +156,7 @@ enum Source {
 struct At<'a> {
     index: usize,
     steps: u64,
+    total: u64,
     sets: &'a ClassSets,
     objective: &'a Objective,
     remembering: &'a Objective,
@@ -182,6 +183,7 @@ fn plugins(
         step: s.position.step,
         in_experience: s.position.in_experience,
         steps: at.steps,
+        total: at.total,
         lr,
         key: s.key.sub("plugin"),
     };
@@ -267,6 +269,7 @@ impl Run {
         let at = At {
             index,
             steps,
+            total,
             sets: &sets,
             objective: &objective,
             remembering: &remembering,
@@ -343,6 +346,7 @@ impl Run {
             replay: self.s.replay.as_ref(),
             experience: index,
             step,
+            lr,
         };
         let pass = match self.s.update.gradient(&mut context, &mut self.gradient) {
             Ok(pass) => pass,

@@ -113,6 +113,11 @@ pub fn asks(spec: &TermSpec, reference: Reference) -> bool {
     base(spec, 0).iter().any(|term| term.reference == reference)
 }
 
+/// Whether a term of a recipe needs the logits of remembered examples to be stored.
+pub fn stores_logits(spec: &TermSpec) -> bool {
+    spec.on.starts_with("replay") && asks(spec, Reference::StoredLogits)
+}
+
 /// The terms that a loss stands for, over all classes or the scenario's.
 pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
     use LossSpec as L;
@@ -133,6 +138,9 @@ pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
         L::CrossEntropy => presets::cross_entropy(on),
         L::LogitsL2 => presets::logits_l2(on, Normalisation::ElementMean),
         L::Distillation => of_rows(presets::distillation(on, teacher, t(1.0))),
+        L::LogitsKl => {
+            presets::distillation(on, Reference::StoredLogits, t(1.0)).with(Combinator::Mask(Classes::Row))
+        }
         L::FeaturesL2 => presets::feature_l2(on, teacher, Normalisation::HalfSum),
         L::Confidence => presets::cpr(on),
         L::Bernoulli => of_rows(presets::bernoulli(on, Reference::Label)),

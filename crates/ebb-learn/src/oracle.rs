@@ -211,6 +211,14 @@ impl Oracle {
     /// # Errors
     /// As [`Oracle::gradient`].
     pub fn value(&mut self, objective: &Objective, batch: &Batch) -> Result<ObjectiveValue> {
+        Ok(self.evaluate(objective, batch)?.value)
+    }
+
+    /// The same with the logits.
+    ///
+    /// # Errors
+    /// As [`Oracle::gradient`].
+    pub fn evaluate(&mut self, objective: &Objective, batch: &Batch) -> Result<PassResult> {
         let rows = batch.rows.len();
         let (teacher_logits, teacher_features) = self.ask_teacher(objective, batch);
         let (logits, features) = self.forward(batch);
@@ -230,7 +238,8 @@ impl Oracle {
                 ..References::default()
             },
         };
-        Ok(objective.evaluate(&inputs, &mut self.grads)?)
+        let value = objective.evaluate(&inputs, &mut self.grads)?;
+        Ok(PassResult { value, logits })
     }
 
     fn ask_teacher(

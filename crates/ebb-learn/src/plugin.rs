@@ -46,6 +46,8 @@ pub struct Scene<'a> {
     pub in_experience: u64,
     /// Steps of the experience.
     pub steps: u64,
+    /// Steps of the run, as far as the recipe and the stream tell.
+    pub total: u64,
     /// This step's learning rate (between steps, the recipe's).
     pub lr: f64,
     /// A key for the plugin's draws; make it of a purpose and a number, `sub` and `at`.

@@ -4,6 +4,8 @@
 //! the recipe accepts it by name; what was accepted is printed in the report.
 
 use crate::error::{Error, Result};
+use crate::methods::views::SUPPORT;
+use crate::methods::zeroth::Variant;
 use crate::methods::{self, Situation};
 use crate::objective::{asks, base};
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
@@ -291,9 +293,30 @@ fn check(file: &RecipeFile) -> Result<()> {
     if file.evaluate.every > 0 && file.evaluate.panel == 0 {
         return wrong("`evaluate.panel` must be at least 1 where `evaluate.every` is set".into());
     }
+    check_update(file)?;
     check_memory(file)?;
     check_terms(file)?;
     refuse(file)
+}
+
+fn check_update(file: &RecipeFile) -> Result<()> {
+    let UpdateSpec::ZerothOrder(z) = &file.update else {
+        return Ok(());
+    };
+    let t = &file.train;
+    let reason = if z.queries == 0 || !(z.mu.is_finite() && z.mu > 0.0) {
+        "zeroth-order steps need `queries` of at least 1 and a `mu` above 0"
+    } else if z.variant == Variant::Conserve
+        && (t.optimizer != OptimizerKind::Sgd || t.momentum > 0.0)
+    {
+        "the variant `conserve` compares the losses that plain steps lead to: use \
+         train.optimizer = \"sgd\" with train.momentum = 0, or the variant `plain`"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Recipe {
+        reason: reason.into(),
+    })
 }
 
 fn check_memory(file: &RecipeFile) -> Result<()> {
@@ -345,7 +368,14 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
                     "`draw.{name}` draws from a memory, but the recipe has none: add memory = {{ capacity = 500, keep = \"reservoir\" }}"
                 ));
             }
-            if file.update != UpdateSpec::Plain {
+            if file.plugin.iter().any(|p| matches!(p, PluginSpec::Fpf(_))) {
+                return wrong(
+                    "the plugin `fpf` fine-tunes on remembered examples, but the recipe has no \
+                     memory: add memory = { capacity = 500, keep = \"reservoir\" }"
+                        .into(),
+                );
+            }
+            if file.update.projects() {
                 return wrong(
                     "this update compares with remembered examples, but the recipe has no `memory`"
                         .into(),
@@ -358,6 +388,7 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
 
 fn check_terms(file: &RecipeFile) -> Result<()> {
     let wrong = |reason: String| Err(Error::Recipe { reason });
+    let supports: Vec<&str> = file.plugin.iter().filter_map(PluginSpec::support).collect();
     for (i, term) in file.term.iter().enumerate() {
         let place = format!("term {} ({:?} on `{}`)", i + 1, term.loss, term.on);
         if !term.weight.is_finite() {
@@ -369,26 +400,28 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
         let replayed = term.on.strip_prefix("replay");
         match replayed {
             Some("")
-                if file.draw.is_empty() && file.plugin.iter().all(|p| p.support().is_none()) =>
+                if file.draw.is_empty() && !supports.iter().any(|s| s.starts_with("replay")) =>
             {
                 return wrong(format!("{place}: nothing is replayed, there is no `draw`"));
             }
             Some(name) if !name.is_empty() => {
                 let name = name.trim_start_matches(':');
-                let added = file.plugin.iter().filter_map(PluginSpec::support);
-                let mut added = added.filter_map(|s| s.strip_prefix("replay:"));
+                let mut added = supports.iter().filter_map(|s| s.strip_prefix("replay:"));
                 if !file.draw.contains_key(name) && !added.any(|a| a == name) {
                     return wrong(format!("{place}: there is no `draw.{name}`"));
                 }
             }
-            None if term.on != "new" && term.on != "all" => {
+            None if term.on != "new"
+                && term.on != "all"
+                && !supports.contains(&term.on.as_str()) =>
+            {
                 return wrong(format!(
                     "{place}: rows are called `new`, `replay`, `replay:NAME` or `all`"
                 ));
             }
             _ => {}
         }
-        if asks(term, Reference::StoredLogits) && replayed.is_none() {
+        if asks(term, Reference::StoredLogits) && replayed.is_none() && term.on != SUPPORT {
             return wrong(format!(
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));
@@ -445,9 +478,9 @@ fn refuse(file: &RecipeFile) -> Result<()> {
                 .into(),
         )?;
     }
-    let projected = file.update != UpdateSpec::Plain;
     let t = &file.train;
-    if projected && (t.optimizer != OptimizerKind::Sgd || t.momentum > 0.0) {
+    let plain = t.optimizer == OptimizerKind::Sgd && t.momentum == 0.0;
+    if file.update.projects() && !plain {
         refused(
             "projection-with-momentum",
             "with momentum or Adam the direction that is applied is not the one that was checked \

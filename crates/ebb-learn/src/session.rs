@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    agem::AGem, ewc::Ewc, fdr::Fdr, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze, l2::L2,
-    mas::Mas, mir::Mir, si::Si,
+    agem::AGem, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze, l2::L2,
+    mas::Mas, mir::Mir, refresh::Refresh, si::Si, views::ViewBatch, zeroth::ZerothOrder,
 };
-use crate::objective::asks;
+use crate::objective::stores_logits;
 use crate::optimizer::Optimizer;
 use crate::oracle::{Meter, Oracle};
 use crate::penalty::Penalty;
@@ -19,7 +19,7 @@ use burn::tensor::Device;
 use ebb_data::{Item, Stream};
 use ebb_net::Model;
 use ebb_record::{ForgettingEvents, State, StateWriter};
-use ebb_space::{Key, Mask, Reference, Weights};
+use ebb_space::{Key, Mask, Weights};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -124,8 +124,8 @@ impl Session {
                 &file.draw,
                 stream.features(),
                 outputs,
-                file.term.iter().any(|t| asks(t, Reference::StoredLogits))
-                    || file.plugin.iter().any(PluginSpec::reads_stored_logits),
+                file.term.iter().any(stores_logits)
+                    || file.plugin.iter().any(PluginSpec::stores_logits),
                 stream.experiences.len(),
                 class_sets,
                 key.sub("memory"),
@@ -388,6 +388,9 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::FunctionDistance(s) => Box::new(Fdr::new(s.clone())),
         PluginSpec::Gss(s) => Box::new(Gss::new(s.clone())),
         PluginSpec::Hal(s) => Box::new(Hal::new(s.clone())),
+        PluginSpec::Refresh(s) => Box::new(Refresh::new(s.clone())),
+        PluginSpec::Fpf(s) => Box::new(Fpf::new(s.clone())),
+        PluginSpec::ViewBatch(s) => Box::new(ViewBatch::new(s.clone())),
     }
 }
 
@@ -396,6 +399,7 @@ fn update(spec: &UpdateSpec) -> Box<dyn Update> {
         UpdateSpec::Plain => Box::new(Plain),
         UpdateSpec::Gem(s) => Box::new(Gem::new(s.clone())),
         UpdateSpec::AGem(s) => Box::new(AGem::new(s.clone())),
+        UpdateSpec::ZerothOrder(s) => Box::new(ZerothOrder::new(s.clone())),
     }
 }
 

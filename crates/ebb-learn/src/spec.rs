@@ -169,6 +169,9 @@ pub enum LossSpec {
     CrossEntropy,
     /// Mean squared difference to the logits stored with the record (DER).
     LogitsL2,
+    /// `KL(stored ‖ student)` on tempered probabilities: the logits are those stored with the
+    /// record, or of another view of the example.
+    LogitsKl,
     /// `KL(teacher ‖ student)` on tempered probabilities (LwF).
     Distillation,
     /// Half the squared distance to the teacher's features.
@@ -283,6 +286,15 @@ pub enum UpdateSpec {
     Gem(crate::methods::gem::GemSettings),
     /// Projected against one average gradient (A-GEM).
     AGem(crate::methods::agem::AGemSettings),
+    /// Estimated from forward passes alone.
+    ZerothOrder(crate::methods::zeroth::ZerothOrderSettings),
+}
+
+impl UpdateSpec {
+    /// Whether it checks the gradient against remembered examples.
+    pub fn projects(&self) -> bool {
+        matches!(self, UpdateSpec::Gem(_) | UpdateSpec::AGem(_))
+    }
 }
 
 /// A part of a method that acts at the events of a run.
@@ -299,6 +311,12 @@ pub enum PluginSpec {
     Gss(crate::methods::gss::GssSettings),
     /// Holds the answers at learned anchors (HAL).
     Hal(crate::methods::hal::HalSettings),
+    /// Unlearns a little before each step.
+    Refresh(crate::methods::refresh::RefreshSettings),
+    /// Fine-tunes the most sensitive layers on the memory, at times.
+    Fpf(crate::methods::fpf::FpfSettings),
+    /// Shows every new example in several views at once.
+    ViewBatch(crate::methods::views::ViewBatchSettings),
 }
 
 impl PluginSpec {
@@ -306,16 +324,23 @@ impl PluginSpec {
     pub fn support(&self) -> Option<&'static str> {
         match self {
             PluginSpec::Mir(_) => Some("replay:mir"),
+            PluginSpec::ViewBatch(_) => Some(crate::methods::views::SUPPORT),
             PluginSpec::HalfFreeze(_)
             | PluginSpec::FunctionDistance(_)
             | PluginSpec::Gss(_)
-            | PluginSpec::Hal(_) => None,
+            | PluginSpec::Hal(_)
+            | PluginSpec::Refresh(_)
+            | PluginSpec::Fpf(_) => None,
         }
     }
 
-    /// Whether it compares with logits stored in the memory.
-    pub fn reads_stored_logits(&self) -> bool {
-        matches!(self, PluginSpec::FunctionDistance(_))
+    /// Whether it needs the logits of remembered examples to be stored.
+    pub fn stores_logits(&self) -> bool {
+        match self {
+            PluginSpec::FunctionDistance(_) => true,
+            PluginSpec::Fpf(s) => s.alpha > 0.0,
+            _ => false,
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct StepContext<'a> {
     pub experience: usize,
     /// Step of the run.
     pub step: u64,
+    /// Its learning rate.
+    pub lr: f64,
 }
 
 impl StepContext<'_> {

@@ -93,6 +93,22 @@ fn a_stopped_run_resumes_to_the_same_bits() {
             vec![("with.capacity", "60"), ("with.gate", "example")],
         ),
         ("hal", vec![("with.through", "both"), ("with.ascent", "5")]),
+        ("hft", vec![("with.by", "reset")]),
+        (
+            "refresh",
+            vec![("with.rate", "0.01"), ("train.momentum", "0.9")],
+        ),
+        (
+            "k-fpf",
+            vec![
+                ("with.capacity", "60"),
+                ("with.steps", "7"),
+                ("with.alpha", "0.5"),
+                ("with.times", "6"),
+            ],
+        ),
+        ("zeroth-order", vec![("with.queries", "2")]),
+        ("view-batch", vec![("train.batch", "8")]),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

@@ -6,6 +6,7 @@
 //! table of indices, rotations through four weighted taps a pixel.
 
 mod corrupt;
+mod moved;
 mod rotate;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use ebb_space::{ExampleId, Key};
 
 pub use corrupt::Corruption;
+pub use moved::Move;
 
 use crate::dataset::{Dataset, Normalise, Pixels};
 use crate::{Error, Result};
@@ -170,6 +172,11 @@ impl Transform {
     /// Channels, height and width of what comes out.
     pub fn shape(&self) -> [usize; 3] {
         self.0.output
+    }
+
+    /// What a raw zero becomes: the value of what lies outside of an image.
+    pub fn blank(&self) -> f32 {
+        self.0.scale.apply(0.0)
     }
 
     /// Number of values that come out of a record.

@@ -6,19 +6,35 @@
 //! The paper's categories are those of a transformer's blocks; here a category is the number of
 //! dimensions of a tensor, and heads stay trainable, as embeddings and the language head do there.
 //! **Equation.** `θ_i ← θ_i` for `i` in the frozen half: by selection, so that frozen means bit
-//! for bit, whatever the optimizer's momentum and weight decay do.
+//! for bit, whatever the optimizer's momentum and weight decay do. `by = "reset"` trains
+//! everything and puts that half back at the end of the experience (the paper's half-reset).
 //! **Use it** to keep more of a base model at no cost in memory. **Not** to judge by forgetting
 //! alone: half the weights move, so compare at equal performance on the new task.
-//! **Stores** the frozen values. **Costs** a copy of them a step.
+//! **Stores** a copy of the weights. **Costs** a copy of the frozen ones a step.
 
 use crate::error::{Error, Result};
 use crate::methods::{MethodCard, settings};
-use crate::plugin::{Plugin, Scene};
+use crate::oracle::Oracle;
+use crate::plugin::{Kept, Plugin, Scene};
 use crate::spec::{Parts, PluginSpec};
-use ebb_space::{Key, Layout, Mask};
+use ebb_space::{Key, Layout, Mask, Weights};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What keeps a half as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Half {
+    /// It is not trained.
+    #[default]
+    Freeze,
+    /// It is trained, and put back at the end of the experience.
+    Reset,
+    /// Every weight is trained, and at the end of the experience the share is taken back from
+    /// the whole change: a control without any selection.
+    Shrink,
+}
 
 /// Half fine-tuning's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +46,8 @@ pub struct HftSettings {
     pub always: Vec<String>,
     /// The first experience with frozen tensors.
     pub from: usize,
+    /// What keeps the half as it was.
+    pub by: Half,
 }
 
 impl Default for HftSettings {
@@ -38,6 +56,7 @@ impl Default for HftSettings {
             share: 0.5,
             always: vec!["head*".to_owned()],
             from: 1,
+            by: Half::Freeze,
         }
     }
 }
@@ -45,12 +64,31 @@ impl Default for HftSettings {
 /// The plugin.
 pub struct HalfFreeze {
     settings: HftSettings,
+    /// The weights at the beginning of the experience, of what is put back at its end.
+    start: Option<Weights>,
 }
 
 impl HalfFreeze {
     /// A plugin with these settings.
     pub fn new(settings: HftSettings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            start: None,
+        }
+    }
+}
+
+impl HalfFreeze {
+    /// This experience's half.
+    fn half(&self, scene: &Scene) -> Result<Mask> {
+        let layout = scene.oracle.model.layout();
+        let patterns: Vec<&str> = self.settings.always.iter().map(String::as_str).collect();
+        let (always, unmatched) = Mask::from_globs(layout, &patterns);
+        if let Some(pattern) = unmatched.first() {
+            return Err(Error::no_such_path(pattern, layout));
+        }
+        let key = scene.key.sub("half").at(scene.experience as u64);
+        Ok(half(layout, &always, self.settings.share, key))
     }
 }
 
@@ -83,15 +121,42 @@ impl Plugin for HalfFreeze {
         if scene.experience < self.settings.from {
             return Ok(());
         }
-        let layout = scene.oracle.model.layout().clone();
-        let patterns: Vec<&str> = self.settings.always.iter().map(String::as_str).collect();
-        let (always, unmatched) = Mask::from_globs(&layout, &patterns);
-        if let Some(pattern) = unmatched.first() {
-            return Err(Error::no_such_path(pattern, &layout));
+        match self.settings.by {
+            Half::Freeze => {
+                let half = self.half(scene)?;
+                scene.freeze(half);
+            }
+            Half::Reset | Half::Shrink => self.start = Some(scene.oracle.model.weights()),
         }
-        let key = scene.key.sub("half").at(scene.experience as u64);
-        scene.freeze(half(&layout, &always, self.settings.share, key));
         Ok(())
+    }
+
+    fn end_experience(&mut self, scene: &mut Scene) -> Result<()> {
+        let Some(start) = self.start.take() else {
+            return Ok(());
+        };
+        let mut weights = scene.oracle.model.weights();
+        match self.settings.by {
+            Half::Freeze => {}
+            Half::Reset => self.half(scene)?.restore(&mut weights, &start),
+            Half::Shrink => weights.lerp(self.settings.share as f32, &start),
+        }
+        scene.oracle.model.set_weights(&weights)?;
+        Ok(())
+    }
+
+    fn keep(&self) -> Result<Kept> {
+        let start = self.start.iter().map(|w| ("start".to_owned(), w.clone()));
+        Ok(Kept::vectors(start.collect()))
+    }
+
+    fn restore(&mut self, mut kept: Kept, _oracle: &mut Oracle) -> Result<()> {
+        self.start = kept.take("start");
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.start.as_ref().map_or(0, |w| 4 * w.layout().len()) as u64
     }
 }
 
@@ -105,7 +170,7 @@ pub const HFT: MethodCard = MethodCard {
     family: "frozen weights",
     use_it: "to keep more of a base model at no cost in memory",
     not_for: "class-incremental streams on its own",
-    stores: "the frozen values",
+    stores: "a copy of the weights",
     costs: "a copy of the frozen values a step",
     defaults: || settings(&HftSettings::default()),
     expand: |with, _| {

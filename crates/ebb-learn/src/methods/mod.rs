@@ -6,6 +6,7 @@ pub mod er;
 pub mod ewc;
 pub mod fdr;
 pub mod finetune;
+pub mod fpf;
 pub mod gdumb;
 pub mod gem;
 pub mod gss;
@@ -15,9 +16,12 @@ pub mod l2;
 pub mod lwf;
 pub mod mas;
 pub mod mir;
+pub mod refresh;
 pub mod si;
 #[cfg(test)]
 mod staging;
+pub mod views;
+pub mod zeroth;
 
 use crate::error::{Error, Result};
 use crate::spec::Parts;
@@ -86,6 +90,11 @@ pub const ALL: &[MethodCard] = &[
     fdr::FDR,
     gss::GSS,
     hal::HAL,
+    refresh::REFRESH,
+    fpf::FPF,
+    fpf::K_FPF,
+    zeroth::ZEROTH_ORDER,
+    views::VIEW_BATCH,
 ];
 
 /// The method called `name`.
