@@ -5,7 +5,7 @@
 //! [`terminal_matrix`] and [`terminal_table`] write what `ebb learn` shows at its end;
 //! [`matrix_svg`] draws the same result as a picture for a README.
 //!
-//! [`contest`] tests groups of runs against one another over their seeds, and
+//! [`contest()`] tests groups of runs against one another over their seeds, and
 //! [`terminal_contest`] writes what it found.
 //!
 //! Everything here reads [`RunData`] and computes nothing that a run did not measure, except

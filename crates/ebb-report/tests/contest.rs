@@ -193,6 +193,32 @@ fn too_few_seeds_cannot_decide_and_it_is_said() {
 }
 
 #[test]
+fn an_interval_that_disagrees_with_the_test_is_explained() {
+    // Eight differences above 0, one of them far out: p is the least there is, while the mean is
+    // 18.5 and t(0.975, 7)·s/√8 is 2.3646·48.69/2.8284 = 40.7.
+    let above: Vec<i64> = [1, 2, 1, 1, 2, 1, 1, 139].to_vec();
+    let nothing = [0i64; 8];
+    let entries = [
+        seeds("er", &above, 100, 0),
+        seeds("fine-tune", &nothing, 100, 0),
+    ]
+    .concat();
+    let found = contest(&entries, &accuracy()).unwrap();
+    let pair = &found.measures[0].pairs[0];
+    assert_eq!((pair.p, pair.verdict), (Some(2.0 / 256.0), Verdict::Better));
+    assert!((pair.difference.unwrap() - 0.185).abs() < 1e-12);
+    assert!(
+        (pair.ci_low.unwrap() - (0.185 - 0.407_071)).abs() < 1e-6,
+        "{pair:?}"
+    );
+    let text = plain(&found, 200);
+    assert!(
+        text.contains("er − fine-tune: the test decides although the interval holds 0"),
+        "{text}"
+    );
+}
+
+#[test]
 fn costs_are_ratios_and_what_is_missing_is_not_0() {
     let mut entries = three();
     for entry in &mut entries {
@@ -280,7 +306,7 @@ fn what_cannot_be_compared_is_refused_with_the_reason() {
     single.truncate(17);
     let single = refused(&single);
     assert!(
-        matches!(&single, Refusal::SingleRun { single, run, group, .. }
+        matches!(&*single, Refusal::SingleRun { single, run, group, .. }
             if single == "ewc" && run == "runs/ewc-0" && group == "er"),
         "{single:?}"
     );
@@ -407,7 +433,7 @@ fn a_name_makes_a_group_of_one_experiment() {
     );
     let twice = refused([name("fine-tune", er(0, "a")), plain_runs].concat());
     assert_eq!(
-        twice,
+        *twice,
         Refusal::NameTwice {
             name: "fine-tune".into()
         }
@@ -488,7 +514,7 @@ fn lines_stay_within_the_width_and_lose_nothing() {
             assert!(chars <= width, "{width}: {chars}: {line}");
         }
         assert!(plain.chars().all(|c| c == '\n' || !c.is_control()));
-        for title in ["training time", "p (Holm)", "verdict", "min-ACC, %"] {
+        for title in ["training", "p (Holm)", "verdict", "min-ACC, %"] {
             assert!(plain.contains(title), "{width}: {title}\n{plain}");
         }
         assert_eq!(strip(&text(Colour::True)), plain);

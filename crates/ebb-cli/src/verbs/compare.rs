@@ -76,7 +76,7 @@ impl Compare {
             alpha: self.alpha,
         };
         let compared = ebb_report::contest(&entries, &question);
-        let mut contest = compared.map_err(|refusal| refused(refusal, &holding_none))?;
+        let mut contest = compared.map_err(|refusal| refused(*refusal, &holding_none))?;
         contest.left_out.splice(0..0, holding_none);
         if self.json {
             out::json(&contest)?;

@@ -129,7 +129,7 @@ pub struct LeftOut {
 /// # Errors
 /// A [`Refusal`] if there are fewer than two groups, if a name is ambiguous, unknown or covers
 /// runs that differ in more than their recipe's wording, or if the numbers may not be compared.
-pub fn contest(entries: &[Entry], question: &Question) -> Result<Contest, Refusal> {
+pub fn contest(entries: &[Entry], question: &Question) -> Result<Contest, Box<Refusal>> {
     let (finished, mut left_out) = finished(entries);
     let groups = named_groups(&finished)?;
     for group in &groups {
@@ -139,10 +139,8 @@ pub fn contest(entries: &[Entry], question: &Question) -> Result<Contest, Refusa
         }));
     }
     if groups.len() < 2 {
-        return Err(Refusal::TooFew {
-            groups: groups.into_iter().map(|g| g.label).collect(),
-            left_out,
-        });
+        let groups = groups.into_iter().map(|g| g.label).collect();
+        return Err(Refusal::TooFew { groups, left_out }.into());
     }
     let baseline = baseline(&groups, question.against.as_deref())?;
     let metrics = compare::metrics(&groups);
@@ -185,7 +183,7 @@ fn finished(entries: &[Entry]) -> (Vec<&Entry>, Vec<LeftOut>) {
 }
 
 /// Runs under one name are one group; those without a name are grouped by their recipes.
-fn named_groups<'a>(entries: &[&'a Entry]) -> Result<Vec<Group<'a>>, Refusal> {
+fn named_groups<'a>(entries: &[&'a Entry]) -> Result<Vec<Group<'a>>, Box<Refusal>> {
     let mut members: Vec<(Option<&str>, Vec<&'a RunData>)> = Vec::new();
     for entry in entries {
         let name = entry.group.as_deref();
@@ -209,7 +207,7 @@ fn named_groups<'a>(entries: &[&'a Entry]) -> Result<Vec<Group<'a>>, Refusal> {
     for (name, runs) in members {
         let label = name.map_or_else(|| made.next().unwrap_or_default(), str::to_owned);
         if groups.iter().any(|g| g.label == label) {
-            return Err(Refusal::NameTwice { name: label });
+            return Err(Refusal::NameTwice { name: label }.into());
         }
         groups.push(group::group(runs, label));
     }
@@ -217,7 +215,7 @@ fn named_groups<'a>(entries: &[&'a Entry]) -> Result<Vec<Group<'a>>, Refusal> {
 }
 
 /// A name may put recipes together that are worded differently, but not two experiments.
-fn one_experiment(name: &str, runs: &[&RunData], new: &RunData) -> Result<(), Refusal> {
+fn one_experiment(name: &str, runs: &[&RunData], new: &RunData) -> Result<(), Box<Refusal>> {
     let mixes = |what: &str, other: &RunData, both: [String; 2]| {
         let [left, right] = both;
         Err(Refusal::NameMixes {
@@ -225,7 +223,8 @@ fn one_experiment(name: &str, runs: &[&RunData], new: &RunData) -> Result<(), Re
             what: what.to_owned(),
             runs: [other.name.clone(), new.name.clone()],
             are: [left, right],
-        })
+        }
+        .into())
     };
     for run in runs {
         if let Some((what, both)) = group::difference(run, new) {
@@ -243,7 +242,7 @@ fn one_experiment(name: &str, runs: &[&RunData], new: &RunData) -> Result<(), Re
 /// The method that every other one is meant to beat.
 const BASELINE: &str = "fine-tune";
 
-fn baseline(groups: &[Group], asked: Option<&str>) -> Result<usize, Refusal> {
+fn baseline(groups: &[Group], asked: Option<&str>) -> Result<usize, Box<Refusal>> {
     let method = |name: &str| groups.iter().position(|g| g.first().method == name);
     let Some(asked) = asked else {
         return Ok(method(BASELINE).unwrap_or(0));
@@ -253,12 +252,11 @@ fn baseline(groups: &[Group], asked: Option<&str>) -> Result<usize, Refusal> {
         let like = groups.iter().filter(|h| h.first().method == asked);
         like.count() == 1 && groups[*g].first().method == asked
     };
-    label
-        .or_else(|| method(asked).filter(only))
-        .ok_or_else(|| Refusal::NoSuchGroup {
-            asked: asked.to_owned(),
-            known: groups.iter().map(|g| g.label.clone()).collect(),
-        })
+    label.or_else(|| method(asked).filter(only)).ok_or_else(|| {
+        let known = groups.iter().map(|g| g.label.clone()).collect();
+        let asked = asked.to_owned();
+        Refusal::NoSuchGroup { asked, known }.into()
+    })
 }
 
 /// The one column that holds a measure, or why it is more than one.
@@ -266,7 +264,7 @@ fn column<'a>(
     groups: &[Group],
     metrics: &'a [Metric<'a>],
     name: &str,
-) -> Result<&'a Column<'a>, Refusal> {
+) -> Result<&'a Column<'a>, Box<Refusal>> {
     let wanted = metric::canonical(name);
     let measured = |m: &&Metric| m.columns.iter().any(Column::has_values);
     let named = metrics
@@ -274,7 +272,7 @@ fn column<'a>(
         .filter(|m| metric::canonical(m.name) == wanted);
     let mut columns = named.flat_map(|m| &m.columns).filter(|c| c.has_values());
     match (columns.next(), columns.next()) {
-        (Some(first), Some(other)) => Err(refusal::apart(groups, first, other)),
+        (Some(first), Some(other)) => Err(refusal::apart(groups, first, other).into()),
         (Some(only), None) => Ok(only),
         (None, _) => Err(Refusal::NoSuchMetric {
             asked: name.to_owned(),
@@ -283,7 +281,8 @@ fn column<'a>(
                 .filter(measured)
                 .map(|m| metric::canonical(m.name))
                 .collect(),
-        }),
+        }
+        .into()),
     }
 }
 

@@ -135,6 +135,20 @@ impl Pair {
         self.least_p_holm.is_some_and(|least| least <= alpha)
     }
 
+    /// Whether the verdict is that the groups differ.
+    pub fn decided(&self) -> bool {
+        matches!(
+            self.verdict,
+            Verdict::Better | Verdict::Worse | Verdict::Differs
+        )
+    }
+
+    /// Whether the interval holds a difference of nothing.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        let limits = self.ci_low.zip(self.ci_high);
+        limits.is_some_and(|(low, high)| low <= 0.0 && high >= 0.0)
+    }
+
     pub(super) fn judge(&mut self, direction: Direction, p_holm: f64, least: f64, alpha: f64) {
         self.p_holm = Some(p_holm);
         self.least_p_holm = Some(least);

@@ -66,13 +66,13 @@ type Kind = (&'static str, fn(&Costs) -> Option<Paid>, fn(f64) -> String);
 const KINDS: [Kind; 5] = [
     ("rows forward", |c| c.forward_rows, format::short_count),
     ("rows backward", |c| c.backward_rows, format::short_count),
-    ("gradient calls", |c| c.gradient_calls, format::short_count),
+    ("gradients", |c| c.gradient_calls, format::short_count),
     (
         "bytes stored",
         |c| c.memory_bytes,
         |v| format::bytes(v.round() as u64),
     ),
-    ("training time", |c| c.train_seconds, format::duration),
+    ("training", |c| c.train_seconds, format::duration),
 ];
 
 impl Page<'_> {
@@ -177,7 +177,10 @@ impl Page<'_> {
 
     fn costs(&self, out: &mut String) {
         let contest = self.contest;
-        let about = format!("mean of a run; × against {}", contest.against);
+        let about = format!(
+            "mean of a run; gradients are calls for one, training is its wall time; × against {}",
+            contest.against
+        );
         self.heading(out, "What a run costs", &about);
         let names: Vec<String> = contest.groups.iter().map(|g| g.name.clone()).collect();
         let column = |(title, of, text): &Kind| {
@@ -310,6 +313,18 @@ impl Page<'_> {
             lines.push(format!(
                 "{}: not all seeds are shared, and the others do not count in the difference.",
                 unique(&part)
+            ));
+        }
+        let disagree: Vec<String> = pairs()
+            .filter(|p| p.test == Some(Test::SignFlip) && p.decided() && p.holds_nothing())
+            .map(|p| format!("{} − {}", p.a, p.b))
+            .collect();
+        if !disagree.is_empty() {
+            lines.push(format!(
+                "{}: the test decides although the interval holds 0. The interval takes the \
+                 differences to be normal; the test asks only that, were the groups alike, either \
+                 sign be as likely.",
+                unique(&disagree)
             ));
         }
         if !lines.is_empty() {
