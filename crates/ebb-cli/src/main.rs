@@ -44,6 +44,7 @@ Examples:
   ebb learn                        a first run, on data that comes with the program
   ebb learn --method fine-tune     the same without any remedy against forgetting
   ebb report runs/* --open         both on one page, in the browser
+  ebb compare runs/*               which is better, over seeds, and at what cost
   ebb methods show der++           what a method does, costs, and stands for
   ebb study list                   published findings, and whether they hold here
 

@@ -54,6 +54,48 @@ pub(crate) fn count(value: u64) -> String {
     out
 }
 
+/// Large counts in three digits: `14.4 k`, `1.20 M`.
+pub(crate) fn short_count(value: f64) -> String {
+    const UNITS: [&str; 4] = ["", " k", " M", " G"];
+    if !value.is_finite() {
+        return MISSING.into();
+    }
+    let mut scaled = value;
+    let mut unit = 0;
+    while scaled >= 999.5 && unit + 1 < UNITS.len() {
+        scaled /= 1000.0;
+        unit += 1;
+    }
+    let decimals = match scaled {
+        s if unit == 0 && s == s.trunc() => 0,
+        s if s < 9.995 => 2,
+        s if s < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{}{}", fixed(scaled, decimals), UNITS[unit])
+}
+
+/// A difference on the scale of the metric called `name`, with its sign.
+pub(crate) fn signed(name: &str, value: f64) -> String {
+    let text = on_scale(name, value.abs());
+    let nothing = text.chars().all(|c| !c.is_ascii_digit() || c == '0');
+    match value {
+        v if !v.is_finite() => MISSING.into(),
+        _ if nothing => text,
+        v if v > 0.0 => format!("+{text}"),
+        _ => format!("−{text}"),
+    }
+}
+
+/// A probability: `0.0312`, and never a zero that it is not.
+pub(crate) fn probability(p: f64) -> String {
+    match p {
+        p if !p.is_finite() => MISSING.into(),
+        p if p > 0.0 && p < 0.000_05 => "<0.0001".into(),
+        p => fixed(p, 4),
+    }
+}
+
 /// Seconds as `0.84 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`.
 pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
@@ -157,5 +199,17 @@ mod tests {
         assert_eq!(plain(0.012345), "0.01235");
         assert_eq!(plain(1234.5), "1234");
         assert_eq!(plain(-2.0), "−2");
+        assert_eq!(short_count(730.0), "730");
+        assert_eq!(short_count(2.5), "2.50");
+        assert_eq!(short_count(14_380.0), "14.4 k");
+        assert_eq!(short_count(999_700.0), "1.00 M");
+        assert_eq!(short_count(f64::NAN), "–");
+        assert_eq!(signed("bwt", 0.123), "+12.3");
+        assert_eq!(signed("bwt", -0.123), "−12.3");
+        assert_eq!(signed("bwt", -0.0001), "0.0");
+        assert_eq!(signed("bwt", f64::INFINITY), "–");
+        assert_eq!(probability(0.03125), "0.0312");
+        assert_eq!(probability(1e-9), "<0.0001");
+        assert_eq!(probability(1.0), "1.0000");
     }
 }

@@ -4,7 +4,7 @@ use ebb_record::over_seeds;
 use ebb_space::Number;
 
 use crate::data::{Cost, RunData, Status, finite};
-use crate::metric;
+use crate::{metric, recipe};
 
 /// Runs that differ in their seed alone.
 pub(crate) struct Group<'a> {
@@ -170,38 +170,89 @@ pub(crate) fn groups(runs: &[RunData]) -> Vec<Group<'_>> {
         .collect()
 }
 
-fn same_group(a: &RunData, b: &RunData) -> bool {
-    a.recipe_id == b.recipe_id
-        && a.method == b.method
-        && a.stream == b.stream
-        && a.scenario == b.scenario
-        && a.network == b.network
-        && a.experiences == b.experiences
-        && a.sets == b.sets
+pub(crate) fn same_group(a: &RunData, b: &RunData) -> bool {
+    a.recipe_id == b.recipe_id && difference(a, b).is_none()
+}
+
+/// What two runs differ in besides their recipes' identity: what it is, and how each has it.
+pub(crate) fn difference(a: &RunData, b: &RunData) -> Option<(&'static str, [String; 2])> {
+    let sets = |r: &RunData| {
+        let (taught, tested) = (r.experiences.len(), r.sets.len());
+        format!("{taught} experiences, {tested} test sets")
+    };
+    let texts = [
+        ("method", [&a.method, &b.method]),
+        ("stream", [&a.stream, &b.stream]),
+        ("scenario", [&a.scenario, &b.scenario]),
+        ("network", [&a.network, &b.network]),
+    ];
+    let text = texts.into_iter().find(|(_, [a, b])| a != b);
+    match text {
+        Some((what, both)) => Some((what, both.map(String::clone))),
+        None if a.experiences != b.experiences || a.sets != b.sets => {
+            Some(("course", [sets(a), sets(b)]))
+        }
+        None => None,
+    }
 }
 
 /// The method, and as much more as is needed to tell the groups apart.
-fn labels(members: &[Vec<&RunData>]) -> Vec<String> {
-    let parts: [fn(&RunData) -> String; 4] = [
+pub(crate) fn labels(members: &[Vec<&RunData>]) -> Vec<String> {
+    let words: [fn(&RunData) -> String; 3] = [
         |r| r.scenario.clone(),
         |r| r.network.clone(),
         |r| r.stream.clone(),
-        |r| format!("recipe {}", r.recipe_id.chars().take(8).collect::<String>()),
     ];
+    let of_members = |part: fn(&RunData) -> String| members.iter().map(|m| part(m[0])).collect();
     let mut labels: Vec<String> = members.iter().map(|m| m[0].method.clone()).collect();
-    for part in parts {
-        let before = labels.clone();
-        for (i, label) in labels.iter_mut().enumerate() {
-            let twins = || (0..before.len()).filter(|&k| k != i && before[k] == before[i]);
-            if twins().any(|k| part(members[k][0]) != part(members[i][0])) {
-                *label = format!("{label} · {}", part(members[i][0]));
-            }
-        }
+    for word in words {
+        add(&mut labels, of_members(word));
     }
+    let settings = settings(members, &labels);
+    add(&mut labels, settings);
+    add(
+        &mut labels,
+        of_members(|r| format!("recipe {}", r.recipe_id.chars().take(8).collect::<String>())),
+    );
     labels
 }
 
-fn group<'a>(all: Vec<&'a RunData>, label: String) -> Group<'a> {
+/// Adds to each label the part of its own, where it tells it from another of the same label.
+fn add(labels: &mut [String], parts: Vec<String>) {
+    let before = labels.to_vec();
+    for (i, label) in labels.iter_mut().enumerate() {
+        let mut twins = (0..before.len()).filter(|&k| k != i && before[k] == before[i]);
+        if !parts[i].is_empty() && twins.any(|k| parts[k] != parts[i]) {
+            *label = format!("{label} · {}", parts[i]);
+        }
+    }
+}
+
+/// More settings than this in a label would hide the method.
+const SETTINGS: usize = 2;
+
+/// What each recipe sets otherwise than the others of the same label, if that is soon said.
+fn settings(members: &[Vec<&RunData>], labels: &[String]) -> Vec<String> {
+    let all = recipe::keys_of(members.iter().map(|m| m[0]));
+    let of = |i: usize| {
+        let alike = (0..all.len()).filter(|&k| labels[k] == labels[i]);
+        let keys = recipe::differing(alike.map(|k| &all[k]));
+        if keys.len() > SETTINGS {
+            return String::new();
+        }
+        // `memory.capacity` is said as `capacity`, where that is not two things.
+        let short = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+        let name = |key: &String| match keys.iter().filter(|k| short(k) == short(key)).count() {
+            1 => short(key),
+            _ => key.clone(),
+        };
+        let set = |key: &String| Some(format!("{}={}", name(key), all[i].get(key)?));
+        keys.iter().filter_map(set).collect::<Vec<_>>().join(", ")
+    };
+    (0..all.len()).map(of).collect()
+}
+
+pub(crate) fn group<'a>(all: Vec<&'a RunData>, label: String) -> Group<'a> {
     let any_finished = all.iter().any(|r| r.status == Status::Finished);
     let mut runs: Vec<&RunData> = Vec::new();
     let mut set_aside = Vec::new();
@@ -446,6 +497,40 @@ mod tests {
         assert_eq!(labels[0], "ewc");
         assert!(labels[1].contains("MLP wide"), "{labels:?}");
         assert_ne!(labels[1], labels[2]);
+    }
+
+    #[test]
+    fn one_method_with_other_settings_is_told_by_them() {
+        let with = |recipe_id: &str, recipe: &str| RunData {
+            recipe_id: recipe_id.into(),
+            recipe: recipe.into(),
+            ..run("er", 0, 0.1)
+        };
+        let label = |a: RunData, b: RunData| -> Vec<String> {
+            let runs = [a, b];
+            groups(&runs).into_iter().map(|g| g.label).collect()
+        };
+        let small = "seed = 1\n[memory]\ncapacity = 50\nkeep = \"ring\"";
+        let large = "seed = 2\n[memory]\ncapacity = 500\nkeep = \"ring\"";
+        assert_eq!(
+            label(with("a", small), with("b", large)),
+            ["er · capacity=50", "er · capacity=500"]
+        );
+        let terms = |a: f64, b: f64| format!("[[term]]\nweight = {a:?}\n[[term]]\nweight = {b:?}");
+        assert_eq!(
+            label(with("a", &terms(1.0, 0.5)), with("b", &terms(0.5, 1.0)))[0],
+            "er · term.0.weight=1.0, term.1.weight=0.5"
+        );
+        // Three settings are too many for a label, and a text that is no recipe has none.
+        let far = "[memory]\ncapacity = 5\nkeep = \"all\"\n[train]\nlr = 1.0";
+        assert_eq!(
+            label(with("a", small), with("b", far)),
+            ["er · recipe a", "er · recipe b"]
+        );
+        assert_eq!(
+            label(with("a", "="), with("b", "=")),
+            ["er · recipe a", "er · recipe b"]
+        );
     }
 
     /// Four experiences of two steps; set 0 is taught by the first and again by the third.

@@ -5,11 +5,16 @@
 //! [`terminal_matrix`] and [`terminal_table`] write what `ebb learn` shows at its end;
 //! [`matrix_svg`] draws the same result as a picture for a README.
 //!
+//! [`contest()`] tests groups of runs against one another over their seeds, and
+//! [`terminal_contest`] writes what it found.
+//!
 //! Everything here reads [`RunData`] and computes nothing that a run did not measure, except
-//! means and intervals over seeds. Numbers taken under different protocols never share a column.
+//! means, intervals and tests over seeds. Numbers taken under different protocols never share a
+//! column.
 
 mod colour;
 mod compare;
+mod contest;
 mod data;
 mod downsample;
 mod escape;
@@ -18,11 +23,16 @@ mod group;
 mod metric;
 mod page;
 mod protocol;
+mod recipe;
 mod record;
 mod svg;
 mod terminal;
 
+pub use contest::{
+    Contest, Costs, Dominated, Entry, LeftOut, Measure, Paid, Pair, Question, Refusal, Side, Test,
+    Value, Verdict, contest,
+};
 pub use data::{Cost, Curves, Experience, RunData, StateLink, Status};
 pub use page::{Options, Theme, render};
 pub use svg::matrix_svg;
-pub use terminal::{Colour, Terminal, terminal_matrix, terminal_table};
+pub use terminal::{Colour, Terminal, terminal_contest, terminal_matrix, terminal_table};

@@ -20,7 +20,7 @@ impl Shared {
         Shared::between(metrics.iter().flat_map(|m| &m.columns).map(|c| c.protocol))
     }
 
-    fn between<'a>(protocols: impl Iterator<Item = &'a str>) -> Shared {
+    pub fn between<'a>(protocols: impl Iterator<Item = &'a str>) -> Shared {
         let all: Vec<Vec<&str>> = protocols.map(parts).collect();
         let mut shared = Shared::default();
         for part in all.iter().flatten().filter(|p| is_interval(p)) {
@@ -66,6 +66,17 @@ pub(crate) fn definition(protocol: &str) -> String {
     parts(protocol)
         .into_iter()
         .filter(|p| !is_interval(p))
+        .collect::<Vec<_>>()
+        .join(SEPARATOR)
+}
+
+/// What a protocol's definition says that another one's does not.
+pub(crate) fn beyond(protocol: &str, other: &str) -> String {
+    let other = parts(other);
+    let own = |part: &&str| !is_interval(part) && !other.contains(part);
+    parts(protocol)
+        .into_iter()
+        .filter(own)
         .collect::<Vec<_>>()
         .join(SEPARATOR)
 }

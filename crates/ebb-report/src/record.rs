@@ -27,31 +27,56 @@ impl RunData {
         let summary = &view.summary;
         let step = last_step(&records).max(replay.curves.steps.last().copied().unwrap_or(0));
         Ok(RunData {
-            name: name(view),
-            method: summary.method.clone(),
-            stream: summary.stream.clone(),
-            scenario: summary.scenario.clone(),
-            network: summary.network.clone(),
-            seed: summary.seed,
-            recipe_id: summary.recipe_id.clone(),
             status: status(summary, &replay, step),
             experiences: experiences(summary, &replay),
-            sets: summary.sets.clone(),
-            initial: summary.initial.clone(),
-            matrix: summary.matrix.clone(),
-            numbers: summary.numbers.clone(),
-            cost: cost(&summary.cost),
             protocol: protocol(summary, &replay),
             curves: Curves {
                 steps: replay.curves.steps,
                 sets: replay.curves.sets,
                 starts: replay.curves.starts,
             },
-            accepted: summary.accepted.clone(),
-            recipe: view.recipe.clone(),
-            environment: environment(&view.environment, &summary.code_version),
-            states: states(&summary.states, summary.head.as_deref()),
+            ..told_by_summary(view)
         })
+    }
+
+    /// Reads what the summary of a finished run tells, which is all that a comparison needs: no
+    /// curves, and quick where there are many runs. An unfinished run is read as by
+    /// [`load`](RunData::load).
+    ///
+    /// # Errors
+    /// Those of [`load`](RunData::load).
+    pub fn outline(root: &Path) -> Result<RunData> {
+        let view = RunView::load(root)?;
+        match view.summary.finished {
+            true => Ok(told_by_summary(&view)),
+            false => RunData::from_view(&view),
+        }
+    }
+}
+
+fn told_by_summary(view: &RunView) -> RunData {
+    let summary = &view.summary;
+    RunData {
+        name: name(view),
+        method: summary.method.clone(),
+        stream: summary.stream.clone(),
+        scenario: summary.scenario.clone(),
+        network: summary.network.clone(),
+        seed: summary.seed,
+        recipe_id: summary.recipe_id.clone(),
+        status: Status::Finished,
+        experiences: summary.experiences.iter().map(Experience::named).collect(),
+        sets: summary.sets.clone(),
+        initial: summary.initial.clone(),
+        matrix: summary.matrix.clone(),
+        numbers: summary.numbers.clone(),
+        cost: cost(&summary.cost),
+        protocol: Vec::new(),
+        curves: Curves::default(),
+        accepted: summary.accepted.clone(),
+        recipe: view.recipe.clone(),
+        environment: environment(&view.environment, &summary.code_version),
+        states: states(&summary.states, summary.head.as_deref()),
     }
 }
 

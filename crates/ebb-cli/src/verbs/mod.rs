@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod bench;
+mod compare;
 mod data;
 mod learn;
 mod lineage;
@@ -21,6 +22,7 @@ pub enum Verb {
     Learn(learn::Learn),
     Resume(resume::Resume),
     Report(report::Report),
+    Compare(compare::Compare),
     Runs(runs::Runs),
     States(states::States),
     Lineage(lineage::Lineage),
@@ -40,6 +42,7 @@ impl Verb {
             Verb::Learn(verb) => verb.run(around),
             Verb::Resume(verb) => verb.run(around),
             Verb::Report(verb) => verb.run(),
+            Verb::Compare(verb) => verb.run(around),
             Verb::Runs(verb) => verb.run(around),
             Verb::States(verb) => verb.run(around),
             Verb::Lineage(verb) => verb.run(around),

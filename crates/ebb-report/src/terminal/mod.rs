@@ -1,11 +1,13 @@
 //! What `ebb learn` shows at its end: the accuracy matrix, the stability gap as a small picture,
-//! and the numbers, within the width of the terminal.
+//! and the numbers, within the width of the terminal; and the tables of `ebb compare`.
 
+mod contest;
 mod matrix;
 mod paint;
 mod spark;
 mod table;
 
+pub use contest::terminal_contest;
 pub use matrix::terminal_matrix;
 pub use table::terminal_table;
 

@@ -1,6 +1,6 @@
 //! Tests of a hypothesis.
 
-use super::{check, mean, variance};
+use super::{check, mean, variance, welch_error};
 use crate::special::t_cdf;
 use crate::{Error, Key, Result};
 
@@ -132,12 +132,8 @@ pub fn paired_t(differences: &[f64], alternative: Alternative) -> Result<Test> {
 /// # Errors
 /// Fewer than two values in a sample, one that is not finite, or no variation at all.
 pub fn welch(a: &[f64], b: &[f64], alternative: Alternative) -> Result<Test> {
-    check(a, 2)?;
-    check(b, 2)?;
-    let (na, nb) = (a.len() as f64, b.len() as f64);
-    let (va, vb) = (variance(a) / na, variance(b) / nb);
-    let df = (va + vb).powi(2) / (va * va / (na - 1.0) + vb * vb / (nb - 1.0));
-    t_test(mean(a) - mean(b), va + vb, df, alternative)
+    let (squared_error, df) = welch_error(a, b)?;
+    t_test(mean(a) - mean(b), squared_error, df, alternative)
 }
 
 fn t_test(difference: f64, variance: f64, df: f64, alternative: Alternative) -> Result<Test> {

@@ -1,6 +1,6 @@
 //! Confidence intervals.
 
-use super::{check, check_level, mean, quantile, variance};
+use super::{check, check_level, mean, quantile, variance, welch_error};
 use crate::special::{normal_quantile, t_quantile};
 use crate::{Error, Key, Result};
 
@@ -25,6 +25,24 @@ pub fn mean_ci_t(sample: &[f64], level: f64) -> Result<Interval> {
     let n = sample.len() as f64;
     let half = t_quantile(0.5 + level / 2.0, n - 1.0) * (variance(sample) / n).sqrt();
     let value = mean(sample);
+    Ok(Interval {
+        value,
+        low: value - half,
+        high: value + half,
+    })
+}
+
+/// Welch's t interval of a difference of two means, `x̄ − ȳ`, for independent samples of unequal
+/// variances: the interval that belongs to [`welch`](super::welch).
+///
+/// # Errors
+/// Fewer than two values in a sample, a value that is not finite, a level outside (0, 1), or no
+/// variation at all.
+pub fn difference_ci_welch(a: &[f64], b: &[f64], level: f64) -> Result<Interval> {
+    check_level(level)?;
+    let (squared_error, df) = welch_error(a, b)?;
+    let half = t_quantile(0.5 + level / 2.0, df) * squared_error.sqrt();
+    let value = mean(a) - mean(b);
     Ok(Interval {
         value,
         low: value - half,
@@ -132,6 +150,22 @@ mod tests {
         );
         assert!(mean_ci_t(&[1.0, f64::NAN], 0.95).is_err());
         assert!(mean_ci_t(&[1.0, 2.0], 1.0).is_err());
+    }
+
+    #[test]
+    fn welch_interval_of_students_sleep_data() {
+        // R: t.test(extra ~ group, data = sleep)$conf.int = -3.3654832 0.2054832
+        let a = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0];
+        let b = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4];
+        let got = difference_ci_welch(&a, &b, 0.95).unwrap();
+        assert!((got.value + 1.58).abs() < 1e-12);
+        assert!((got.low + 3.365_483_2).abs() < 1e-7 && (got.high - 0.205_483_2).abs() < 1e-7);
+        assert_eq!(
+            difference_ci_welch(&[1.0, 1.0], &[2.0, 2.0], 0.95),
+            Err(Error::NoVariation)
+        );
+        assert!(difference_ci_welch(&a, &b[..1], 0.95).is_err());
+        assert!(difference_ci_welch(&a, &b, 0.0).is_err());
     }
 
     #[test]
