@@ -45,6 +45,7 @@ Examples:
   ebb learn --method fine-tune     the same without any remedy against forgetting
   ebb report runs/* --open         both on one page, in the browser
   ebb methods show der++           what a method does, costs, and stands for
+  ebb tune --grid train.lr=0.1,1   choose a value on the first experiences alone
   ebb study list                   published findings, and whether they hold here
 
 Exit codes:
