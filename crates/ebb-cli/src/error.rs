@@ -106,7 +106,9 @@ impl Error {
     fn remedy_in(&self, run: &std::path::Path) -> Option<String> {
         let run = crate::out::quoted(run);
         match self {
-            Error::Learn(ebb_learn::Error::Interrupted { .. }) => None,
+            Error::Learn(
+                ebb_learn::Error::Interrupted { .. } | ebb_learn::Error::TuneStopped { .. },
+            ) => None,
             Error::Learn(ebb_learn::Error::Diverged { .. }) => Some(format!(
                 "the run is kept: `ebb report {run}` shows how it went; to try again, \
                  `ebb learn {run}/recipe.toml --set train.lr=…` (going on with it would end alike)"

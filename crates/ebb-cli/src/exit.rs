@@ -61,7 +61,9 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
 impl Error {
     fn is_interruption(&self) -> bool {
         match self {
-            Error::Learn(ebb_learn::Error::Interrupted { .. })
+            Error::Learn(
+                ebb_learn::Error::Interrupted { .. } | ebb_learn::Error::TuneStopped { .. },
+            )
             | Error::Study(ebb_study::Error::Stopped) => true,
             Error::InRun { source, .. } => source.is_interruption(),
             _ => false,

@@ -46,6 +46,7 @@ Examples:
   ebb report runs/* --open         both on one page, in the browser
   ebb compare runs/*               which is better, over seeds, and at what cost
   ebb methods show der++           what a method does, costs, and stands for
+  ebb tune --grid train.lr=0.1,1   choose a value on the first experiences alone
   ebb study list                   published findings, and whether they hold here
 
 Exit codes:

@@ -95,19 +95,40 @@ impl Source {
     /// # Errors
     /// When it cannot be used; the message names it.
     pub fn recipe(&self, method: Option<&str>, sets: &[(String, String)]) -> Result<Recipe> {
-        let named = |source: Error| match &self.name {
+        let all = self.changes(method, sets)?;
+        Recipe::parse(&self.text, &all).map_err(|e| self.named(e.into()))
+    }
+
+    /// The recipe as it is written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The changes that make it the recipe with another method and other values.
+    ///
+    /// # Errors
+    /// When the method cannot take the place of the recipe's own.
+    pub fn changes(
+        &self,
+        method: Option<&str>,
+        sets: &[(String, String)],
+    ) -> Result<Vec<(String, String)>> {
+        let mut all = match method {
+            None => Vec::new(),
+            Some(method) => self.swap(method).map_err(|e| self.named(e))?,
+        };
+        all.extend_from_slice(sets);
+        Ok(all)
+    }
+
+    fn named(&self, source: Error) -> Error {
+        match &self.name {
             None => source,
             Some(recipe) => Error::InRecipe {
                 recipe: recipe.clone(),
                 source: Box::new(source),
             },
-        };
-        let mut all = match method {
-            None => Vec::new(),
-            Some(method) => self.swap(method).map_err(named)?,
-        };
-        all.extend_from_slice(sets);
-        Recipe::parse(&self.text, &all).map_err(|e| named(e.into()))
+        }
     }
 
     /// The changes that put another method in the place of the recipe's own.

@@ -1,4 +1,4 @@
-//! Runs and studies on standard error: a bar where there is a terminal, and a line now and then.
+//! Runs, searches and studies on standard error: a bar where there is a terminal, and a line now and then.
 
 use ebb_learn::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -132,16 +132,16 @@ impl Drop for Watch {
     }
 }
 
-/// Watches a study.
-pub struct StudyWatch {
+/// Watches many runs: a study or a search.
+pub struct RunsWatch {
     bar: Option<ProgressBar>,
     ahead: usize,
     ended: usize,
 }
 
-impl StudyWatch {
+impl RunsWatch {
     /// Someone who looks at standard error.
-    pub fn new() -> StudyWatch {
+    pub fn new() -> RunsWatch {
         let terminal = std::io::stderr().is_terminal();
         let bar = terminal.then(|| {
             let bar = ProgressBar::new(0);
@@ -151,42 +151,51 @@ impl StudyWatch {
             }
             bar
         });
-        StudyWatch {
+        RunsWatch {
             bar,
             ahead: 0,
             ended: 0,
         }
     }
 
-    /// A study begins.
+    /// A study or a search begins.
     pub fn begin(&mut self, id: &str, title: &str) {
         match &self.bar {
             Some(bar) => bar.set_prefix(id.to_owned()),
             None => eprintln!("{id}: {title}"),
         }
     }
-}
 
-impl ebb_study::Watch for StudyWatch {
-    fn ahead(&mut self, runs: usize) {
+    fn more(&mut self, runs: usize) {
         self.ahead += runs;
         if let Some(bar) = &self.bar {
             bar.set_length(self.ahead as u64);
         }
     }
 
-    fn run(&mut self, run: &ebb_study::Ended) {
+    /// A run ended; `what` it was.
+    fn one(&mut self, what: String) {
         self.ended += 1;
         if let Some(bar) = &self.bar {
-            let trial = run
-                .trial
-                .as_ref()
-                .map_or_else(String::new, |t| format!(" ({t})"));
-            bar.set_message(format!("{} seed {}{trial}", run.arm, run.seed));
+            bar.set_message(what);
             bar.set_position(self.ended as u64);
         } else if self.ended == self.ahead {
             eprintln!("{} of {} runs", self.ended, self.ahead);
         }
+    }
+}
+
+impl ebb_study::Watch for RunsWatch {
+    fn ahead(&mut self, runs: usize) {
+        self.more(runs);
+    }
+
+    fn run(&mut self, run: &ebb_study::Ended) {
+        let trial = run
+            .trial
+            .as_ref()
+            .map_or_else(String::new, |t| format!(" ({t})"));
+        self.one(format!("{} seed {}{trial}", run.arm, run.seed));
     }
 
     fn note(&mut self, text: &str) {
@@ -197,7 +206,17 @@ impl ebb_study::Watch for StudyWatch {
     }
 }
 
-impl Drop for StudyWatch {
+impl ebb_learn::tune::Watch for RunsWatch {
+    fn ahead(&mut self, runs: usize) {
+        self.more(runs);
+    }
+
+    fn run(&mut self, trial: &ebb_learn::tune::Trial, seed: u64, _value: Option<f64>) {
+        self.one(format!("{} seed {seed}", trial.words()));
+    }
+}
+
+impl Drop for RunsWatch {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

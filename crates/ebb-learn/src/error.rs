@@ -82,6 +82,18 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A search for hyper-parameters that cannot be made, or came to nothing.
+    #[error("{reason}")]
+    Tune {
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A search stopped by the user.
+    #[error("stopped; {runs} runs of the search are finished")]
+    TuneStopped {
+        /// Runs that came to an end.
+        runs: usize,
+    },
     /// An error of the data.
     #[error(transparent)]
     Data(#[from] ebb_data::Error),

@@ -16,13 +16,14 @@ use crate::verdict::{
 };
 use ebb_data::{Split, Stream};
 use ebb_learn::spec::DataPlan;
+use ebb_learn::tune::{Axis, best, crossed, side_by_side};
 use ebb_learn::{Around, Recipe, Session, Silent, learn_session};
 use ebb_record::over_seeds;
 use ebb_space::{Key, Number};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What surrounds a study.
@@ -323,9 +324,15 @@ fn tune_arms(
         .cloned()
         .unwrap_or_else(|| Measure::named(&tune.maximise));
     let measures = BTreeMap::from([(tune.maximise.clone(), measure)]);
+    let grids: BTreeMap<&String, Vec<Axis>> = tune
+        .grid
+        .iter()
+        .map(|(arm, grid)| (arm, axes(grid)))
+        .collect();
     let mut candidates: Vec<(&String, BTreeMap<String, String>)> = Vec::new();
-    for (arm, grid) in &tune.grid {
-        candidates.extend(crossed(grid).into_iter().map(|sets| (arm, sets)));
+    for (arm, axes) in &grids {
+        let sets = crossed(axes).into_iter();
+        candidates.extend(sets.map(|sets| (*arm, sets.into_iter().collect())));
     }
     let jobs: Vec<Job> = candidates
         .iter()
@@ -362,17 +369,9 @@ fn tune_arms(
         entry.tried.push((sets.clone(), score));
     }
     for (arm, entry) in &mut tuned {
-        // The first of equals: grids are written from weak to strong.
-        let best = entry
-            .tried
-            .iter()
-            .enumerate()
-            .fold(None, |best, (i, (_, score))| match (best, score) {
-                (Some((_, high)), Some(s)) if *s <= high => best,
-                (_, Some(s)) => Some((i, *s)),
-                (_, None) => best,
-            });
-        let Some((i, _)) = best else {
+        // Grids are written from weak to strong, so of equals the weakest.
+        let scores: Vec<Option<f64>> = entry.tried.iter().map(|(_, score)| *score).collect();
+        let Some(i) = best(&scores) else {
             return Err(Error::NoMeasure {
                 arm: arm.clone(),
                 measure: tune.maximise.clone(),
@@ -380,15 +379,9 @@ fn tune_arms(
             });
         };
         entry.chosen = entry.tried[i].0.clone();
-        let ends = |values: &Vec<toml::Value>, chosen: &str| {
-            let ends = [values.first(), values.last()];
-            values.len() > 1 && ends.into_iter().flatten().any(|v| v.to_string() == chosen)
-        };
-        let grid = &tune.grid[arm];
-        entry.at_edge = entry
-            .chosen
+        entry.at_edge = grids[arm]
             .iter()
-            .any(|(key, value)| ends(&grid[key], value));
+            .any(|axis| axis.at_edge(&entry.chosen[&axis.key]));
         watch.note(&format!("{arm}: {}", words(&entry.chosen)));
     }
     Ok(Tuning {
@@ -406,22 +399,14 @@ fn words(sets: &BTreeMap<String, String>) -> String {
     each.join(", ")
 }
 
-/// Every combination of a grid's values.
-fn crossed(grid: &BTreeMap<String, Vec<toml::Value>>) -> Vec<BTreeMap<String, String>> {
-    let mut all = vec![BTreeMap::new()];
-    for (key, values) in grid {
-        all = all
-            .iter()
-            .flat_map(|sets: &BTreeMap<String, String>| {
-                values.iter().map(move |value| {
-                    let mut sets = sets.clone();
-                    sets.insert(key.clone(), value.to_string());
-                    sets
-                })
-            })
-            .collect();
-    }
-    all
+/// A grid as the search of one recipe has it.
+fn axes(grid: &BTreeMap<String, Vec<toml::Value>>) -> Vec<Axis> {
+    grid.iter()
+        .map(|(key, values)| Axis {
+            key: key.clone(),
+            values: values.iter().map(toml::Value::to_string).collect(),
+        })
+        .collect()
 }
 
 fn by_reference(
@@ -648,69 +633,27 @@ fn execute(
     watch: &mut dyn Watch,
 ) -> Result<Vec<Option<Done>>> {
     watch.ahead(jobs.len());
-    let workers = options.threads.clamp(1, jobs.len().max(1));
-    let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    let (send, receive) = mpsc::channel();
-    let mut done: Vec<Option<Result<Option<Done>>>> = jobs.iter().map(|_| None).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let send = send.clone();
-            let (next, failed) = (&next, &failed);
-            scope.spawn(move || {
-                // One run one thread: two runs side by side use two cores better than two threads
-                // of one small run do.
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().ok();
-                while !failed.load(Ordering::Relaxed) && !options.stop.load(Ordering::Relaxed) {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(i) else { return };
-                    let begun = Instant::now();
-                    let result = match (&pool, workers) {
-                        (Some(pool), 2..) => pool.install(|| one(job, streams, options)),
-                        _ => one(job, streams, options),
-                    };
-                    let result = match result {
-                        Err(e) if diverged(&e) => Ok(None),
-                        other => other.map(Some),
-                    };
-                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                    if send
-                        .send((i, begun.elapsed().as_secs_f64(), result))
-                        .is_err()
-                    {
-                        return;
-                    }
-                }
+    let results = side_by_side(
+        jobs,
+        options.threads,
+        options.stop,
+        |job| match one(job, streams, options) {
+            Err(e) if diverged(&e) => Ok(None),
+            other => other.map(Some),
+        },
+        |i, seconds, done: &Option<Done>| {
+            let numbers = done.iter().flat_map(|d| &d.numbers);
+            watch.run(&Ended {
+                arm: jobs[i].arm.to_owned(),
+                seed: jobs[i].seed,
+                trial: jobs[i].trial.clone(),
+                seconds,
+                measured: numbers.map(|(k, n)| (k.clone(), n.value)).collect(),
             });
-        }
-        drop(send);
-        for (i, seconds, result) in receive {
-            if let Ok(d) = &result {
-                let numbers = d.iter().flat_map(|d| &d.numbers);
-                watch.run(&Ended {
-                    arm: jobs[i].arm.to_owned(),
-                    seed: jobs[i].seed,
-                    trial: jobs[i].trial.clone(),
-                    seconds,
-                    measured: numbers.map(|(k, n)| (k.clone(), n.value)).collect(),
-                });
-            }
-            done[i] = Some(result);
-        }
-    });
-    // A failure goes before what was left undone because of it.
-    let mut results = Vec::with_capacity(jobs.len());
-    let mut undone = false;
-    for d in done {
-        match d {
-            Some(result) => results.push(result?),
-            None => undone = true,
-        }
-    }
-    match undone {
-        true => Err(Error::Stopped),
-        false => Ok(results),
-    }
+            Ok(())
+        },
+    )?;
+    results.ok_or(Error::Stopped)
 }
 
 fn diverged(error: &Error) -> bool {

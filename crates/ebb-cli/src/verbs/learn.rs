@@ -71,7 +71,7 @@ Examples:
 Ctrl-C saves and stops; `ebb resume RUN` goes on from there, to the same bits.";
 
 /// `a.b=c`.
-fn assignment(text: &str) -> Result<(String, String), String> {
+pub fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_owned(), value.trim().to_owned()))

@@ -11,6 +11,7 @@ mod resume;
 mod runs;
 mod states;
 mod study;
+mod tune;
 
 use crate::around::Around;
 use crate::error::Result;
@@ -29,6 +30,7 @@ pub enum Verb {
     Methods(methods::Methods),
     Data(data::Data),
     Study(study::Study),
+    Tune(tune::Tune),
     Bench(bench::Bench),
 }
 
@@ -49,6 +51,7 @@ impl Verb {
             Verb::Methods(verb) => verb.run(around),
             Verb::Data(verb) => verb.run(around),
             Verb::Study(verb) => verb.run(around),
+            Verb::Tune(verb) => verb.run(around),
             Verb::Bench(verb) => verb.run(around),
         }
     }

@@ -4,7 +4,7 @@ use crate::around::Around;
 use crate::error::{Error, Result};
 use crate::exit::Ended;
 use crate::out::{self, Table};
-use crate::watch::StudyWatch;
+use crate::watch::RunsWatch;
 use crate::{exit, interrupt};
 use ebb_report::Terminal;
 use ebb_study::study::Plan;
@@ -271,14 +271,14 @@ fn show(id: &str, evidence: &Path, terminal: &Terminal) -> Result<Ended> {
 }
 
 /// Calls `each` with what a study needs around it.
-fn around<T>(around: &Around, each: impl FnOnce(&Options, &mut StudyWatch) -> T) -> T {
+fn around<T>(around: &Around, each: impl FnOnce(&Options, &mut RunsWatch) -> T) -> T {
     let data_dir = around.data_dir_or_here();
     let options = Options {
         data_dir: &data_dir,
         threads: around.threads(),
         stop: interrupt::flag(),
     };
-    each(&options, &mut StudyWatch::new())
+    each(&options, &mut RunsWatch::new())
 }
 
 fn run(studies: &[Claim], evidence: &Path, json: bool, setting: &Around) -> Result<Ended> {
