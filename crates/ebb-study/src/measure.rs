@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
 pub enum Measure {
-    /// A number of the run's summary.
+    /// A number of the run's summary, or what it cost.
     Number {
-        /// Its name there, such as `average_accuracy`.
+        /// Its name there, such as `average_accuracy`, or one of [`COSTS`].
         name: String,
     },
     /// Mean accuracy over all test sets after the last experience, trained or not.
@@ -47,6 +47,9 @@ pub enum Measure {
     LearnedAtLeast,
 }
 
+/// What a run cost, by name; times differ from machine to machine and are no measures.
+pub const COSTS: [&str; 3] = ["backward_rows", "forward_rows", "method_bytes"];
+
 impl Measure {
     /// What an expression means by a name that the study does not define.
     pub fn named(name: &str) -> Measure {
@@ -61,6 +64,10 @@ impl Measure {
     /// Why the run has no such number.
     pub fn take(&self, name: &str, run: &Summary, stream: &Stream) -> Result<Number, String> {
         let (value, direction, definition) = match self {
+            Measure::Number { name: wanted } if COSTS.contains(&wanted.as_str()) => {
+                let (value, definition) = cost(wanted, run)?;
+                (value, Direction::Lower, definition.to_owned())
+            }
             Measure::Number { name: wanted } => {
                 let number = run.number(wanted).ok_or_else(|| {
                     let known: Vec<&str> = run.numbers.iter().map(|n| n.name.as_str()).collect();
@@ -130,6 +137,26 @@ impl Measure {
             protocol: format!("{definition}; {}", run.protocol),
         })
     }
+}
+
+/// A cost of a run, and what it counts.
+fn cost(name: &str, run: &Summary) -> Result<(f64, &'static str), String> {
+    let (value, definition) = match name {
+        "backward_rows" => (
+            run.cost.backward_rows,
+            "rows that went backward through the network",
+        ),
+        "forward_rows" => (
+            run.cost.forward_rows,
+            "rows that went forward through the network, evaluation not counted",
+        ),
+        _ => (
+            run.cost.memory_bytes,
+            "bytes kept for the method at the end: memory, penalties, teacher",
+        ),
+    };
+    let value = value.ok_or_else(|| "the run recorded no costs".to_owned())?;
+    Ok((value as f64, definition))
 }
 
 fn mean(values: Vec<f64>) -> f64 {
@@ -250,7 +277,7 @@ fn learned_at_least(run: &Summary, stream: &Stream) -> Result<f64, String> {
 mod tests {
     use super::*;
     use ebb_data::StreamSpec;
-    use ebb_record::Gap;
+    use ebb_record::{Cost, Gap};
 
     fn stream() -> Stream {
         let spec = StreamSpec {
@@ -309,6 +336,25 @@ mod tests {
         // Set 0 has its lowest end at 0.4, set 1 at 0.5; set 2 was trained last.
         assert!((value(&Measure::BoundaryMinAcc) - 0.45).abs() < 1e-12);
         assert_eq!(value(&Measure::LearnedAtLeast), 0.8);
+    }
+
+    #[test]
+    fn costs_are_measures_by_their_names() {
+        let summary = Summary {
+            cost: Cost {
+                forward_rows: Some(70),
+                backward_rows: Some(50),
+                memory_bytes: Some(4096),
+                ..Cost::default()
+            },
+            ..run(ROWS)
+        };
+        let take = |name: &str| Measure::named(name).take(name, &summary, &stream());
+        let values = COSTS.map(|name| take(name).unwrap().value);
+        assert_eq!(values, [50.0, 70.0, 4096.0]);
+        assert_eq!(take("method_bytes").unwrap().direction, Direction::Lower);
+        let without = Measure::named("backward_rows").take("m", &run(ROWS), &stream());
+        assert!(without.unwrap_err().contains("no costs"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `ebb methods`: what can be done against forgetting.
 
 use crate::around::Around;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exit::Ended;
 use crate::out::{self, Table};
 use ebb_learn::MethodCard;
-use ebb_learn::methods::{ALL, Situation, find};
+use ebb_learn::methods::{ALL, find};
 use ebb_report::Terminal;
 use serde::Serialize;
 
@@ -71,30 +71,9 @@ impl Card {
             stores: m.stores,
             costs: m.costs,
             parameters: (m.defaults)(),
-            long_form: long_form(m)?,
+            long_form: m.long_form()?,
         })
     }
-}
-
-/// What the method's name stands for, as it would be written in a recipe.
-fn long_form(m: &MethodCard) -> Result<toml::Table> {
-    // A batch and a number of experiences as in the default recipe; few methods look at them.
-    let situation = Situation {
-        batch: 10,
-        experiences: 5,
-    };
-    let parts = (m.expand)(&(m.defaults)(), &situation)?;
-    let mut table = toml::Table::try_from(&parts).map_err(|e| {
-        Error::request(
-            format!("the long form of `{}` cannot be written: {e}", m.name),
-            "this is a defect of ebb: please report it",
-        )
-    })?;
-    if let Some(reduction) = table.remove("reduction") {
-        let train = toml::Table::from_iter([("reduction".to_owned(), reduction)]);
-        table.insert("train".to_owned(), train.into());
-    }
-    Ok(table)
 }
 
 impl Methods {
@@ -144,12 +123,12 @@ fn card(m: &MethodCard, terminal: &Terminal) -> Result<String> {
     }
     let parameters = (m.defaults)();
     text.push_str(&format!("\n{}\n", out::bold(terminal, "In a recipe")));
-    text.push_str(&indented(&short_form(m.name, &parameters)));
+    text.push_str(&indented(&m.short_form()));
     text.push_str(&format!(
         "\n{}\n",
         out::bold(terminal, "which is short for")
     ));
-    let long = toml::to_string(&long_form(m)?).unwrap_or_default();
+    let long = toml::to_string(&m.long_form()?).unwrap_or_default();
     text.push_str(&indented(&long));
     text.push_str(&format!(
         "\n{}\n",
@@ -159,19 +138,6 @@ fn card(m: &MethodCard, terminal: &Terminal) -> Result<String> {
         )
     ));
     Ok(text)
-}
-
-/// `method = …` and its parameters with their defaults.
-fn short_form(name: &str, parameters: &toml::Table) -> String {
-    let mut text = format!("method = \"{name}\"\n");
-    if !parameters.is_empty() {
-        let pairs: Vec<String> = parameters
-            .iter()
-            .map(|(k, v)| format!("{k} = {v}"))
-            .collect();
-        text.push_str(&format!("with = {{ {} }}\n", pairs.join(", ")));
-    }
-    text
 }
 
 /// How the first parameter would be changed from the command line.
@@ -203,8 +169,8 @@ mod tests {
         let stream = "accept = [\"penalty-alone-on-class-incremental\"]\nlabel = \"x\"\n";
         let end = "[stream]\ndataset = \"digits\"\nsplit = 5\n";
         for m in ALL {
-            let short = short_form(m.name, &(m.defaults)());
-            let long = toml::to_string(&long_form(m).unwrap()).unwrap();
+            let short = m.short_form();
+            let long = toml::to_string(&m.long_form().unwrap()).unwrap();
             let (top, tables) = long.split_at(long.find("\n[").unwrap_or(long.len()));
             let short = Recipe::parse(&format!("{stream}{short}{end}"), &[]).unwrap();
             let long = Recipe::parse(&format!("{stream}{top}\n{end}{tables}"), &[]);

@@ -67,6 +67,43 @@ pub struct MethodCard {
     pub expand: fn(&toml::Table, &Situation) -> Result<Parts>,
 }
 
+impl MethodCard {
+    /// The name with every parameter at its default, as a recipe says it.
+    pub fn short_form(&self) -> String {
+        let pairs = (self.defaults)();
+        let pairs: Vec<String> = pairs.iter().map(|(k, v)| format!("{k} = {v}")).collect();
+        match pairs.is_empty() {
+            true => format!("method = \"{}\"\n", self.name),
+            false => format!(
+                "method = \"{}\"\nwith = {{ {} }}\n",
+                self.name,
+                pairs.join(", ")
+            ),
+        }
+    }
+
+    /// What the name stands for in a recipe: the pieces it could be spelt out with.
+    ///
+    /// # Errors
+    /// When its defaults do not expand, which is a defect.
+    pub fn long_form(&self) -> Result<toml::Table> {
+        // A batch and a number of experiences as in the default recipe; few methods look at them.
+        let situation = Situation {
+            batch: 10,
+            experiences: 5,
+        };
+        let parts = (self.expand)(&(self.defaults)(), &situation)?;
+        let mut table = toml::Table::try_from(&parts).map_err(|e| Error::Recipe {
+            reason: format!("the long form of `{}` cannot be written: {e}", self.name),
+        })?;
+        if let Some(reduction) = table.remove("reduction") {
+            let train = toml::Table::from_iter([("reduction".to_owned(), reduction)]);
+            table.insert("train".to_owned(), train.into());
+        }
+        Ok(table)
+    }
+}
+
 /// Every method, in the order `ebb methods` lists them.
 pub const ALL: &[MethodCard] = &[
     finetune::FINE_TUNE,
