@@ -138,9 +138,8 @@ pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
         L::CrossEntropy => presets::cross_entropy(on),
         L::LogitsL2 => presets::logits_l2(on, Normalisation::ElementMean),
         L::Distillation => of_rows(presets::distillation(on, teacher, t(1.0))),
-        L::LogitsKl => {
-            presets::distillation(on, Reference::StoredLogits, t(1.0)).with(Combinator::Mask(Classes::Row))
-        }
+        L::LogitsKl => presets::distillation(on, Reference::StoredLogits, t(1.0))
+            .with(Combinator::Mask(Classes::Row)),
         L::FeaturesL2 => presets::feature_l2(on, teacher, Normalisation::HalfSum),
         L::Confidence => presets::cpr(on),
         L::Bernoulli => of_rows(presets::bernoulli(on, Reference::Label)),

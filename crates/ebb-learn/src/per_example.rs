@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::batch::Collect;
     use burn::tensor::Device;
-    use ebb_net::{ActivationKind, Init, Model, NetworkSpec};
+    use ebb_net::{ActivationKind, HeadKind, Init, Model, NetworkSpec};
     use ebb_space::{ExampleId, Objective, Reduction, presets};
 
     /// Against gradients taken row by row of the objective, on networks with and without other
@@ -172,6 +172,8 @@ mod tests {
             activation: ActivationKind::Tanh,
             dropout: 0.0,
             init: Init::He,
+            standardise: false,
+            head: HeadKind::default(),
         };
         let cnn = NetworkSpec::Cnn {
             channels: vec![2],
@@ -179,6 +181,7 @@ mod tests {
             norm: false,
             dropout: 0.0,
             init: Init::He,
+            head: HeadKind::default(),
         };
         let cross_entropy = Objective {
             terms: vec![presets::cross_entropy("all")],

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    agem::AGem, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze, l2::L2,
-    mas::Mas, mir::Mir, refresh::Refresh, si::Si, views::ViewBatch, zeroth::ZerothOrder,
+    agem::AGem, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze,
+    l2::L2, mas::Mas, mir::Mir, refresh::Refresh, si::Si, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::stores_logits;
 use crate::optimizer::Optimizer;

@@ -48,6 +48,7 @@ pub(crate) fn act<R>(
         step: session.position.step,
         in_experience: 0,
         steps: 1,
+        total: 1,
         lr: recipe.file().train.lr,
         key: session.key.sub("plugin"),
     })

@@ -197,7 +197,7 @@ mod tests {
     use crate::objective::remembering;
     use crate::oracle::Oracle;
     use burn::tensor::Device;
-    use ebb_net::{ActivationKind, Init, Model, NetworkSpec};
+    use ebb_net::{ActivationKind, HeadKind, Init, Model, NetworkSpec};
     use ebb_space::ExampleId;
 
     /// On `½ (θ − a)ᵀ D (θ − a)` the difference quotient is exactly `gᵀu`, so `ĝ = (gᵀu) u`: of
@@ -262,6 +262,8 @@ mod tests {
             activation: ActivationKind::Tanh,
             dropout: 0.0,
             init: Init::He,
+            standardise: false,
+            head: HeadKind::default(),
         };
         let network = spec.build([1, 2, 2], 3).expect("a network");
         let model = Model::new(network, Key::new(1, "zeroth"), &Device::flex());

@@ -288,7 +288,7 @@ impl<'a> Plan<'a> {
             let recipe = Recipe::parse(text, &[&all[..], &[seed]].concat())?;
             match recipe.file().data {
                 DataPlan::Sequential => Ok(recipe),
-                DataPlan::Cumulative | DataPlan::Joint => refused(
+                DataPlan::Cumulative | DataPlan::Joint | DataPlan::Memory => refused(
                     "the recipe gathers its experiences (`data`), so nothing is forgotten and there \
                      is no first part of the stream to tune on",
                 ),
