@@ -217,7 +217,7 @@ mod tests {
             .map(|i| (d[i].abs() + 0.1) * (theta[i] - a[i]))
             .collect();
         let square: f64 = g.iter().map(|g| g * g).sum();
-        let places = [0..N];
+        let places = std::slice::from_ref(&(0..N));
         for queries in [1, 4] {
             let settings = ZerothOrderSettings {
                 queries,
@@ -233,7 +233,7 @@ mod tests {
                     let w: Vec<f64> = (0..N).map(|i| theta[i] + c * u.normal(i as u64)).collect();
                     Ok(loss(&w))
                 };
-                estimate(&settings, &places, key, at, &mut found).expect("a quadratic");
+                estimate(&settings, places, key, at, &mut found).expect("a quadratic");
                 if queries == 1 && draw == 0 {
                     let u = |i: usize| key.at(0).normal(i as u64);
                     let slope: f64 = (0..N).map(|i| g[i] * u(i)).sum();

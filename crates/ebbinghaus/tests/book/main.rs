@@ -2,6 +2,7 @@
 
 mod evidence;
 mod links;
+mod pages;
 mod recipes;
 
 use std::fs;
@@ -20,8 +21,10 @@ fn texts() -> Vec<(PathBuf, String)> {
     let mut paths: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
         .map(|name| root().join(name))
         .into();
-    let pages = fs::read_dir(root().join("docs/src")).expect("the book has pages");
-    paths.extend(pages.map(|e| e.expect("a readable entry").path()));
+    for folder in ["docs/src", "docs/src/methods"] {
+        let pages = fs::read_dir(root().join(folder)).expect("the book has pages");
+        paths.extend(pages.map(|e| e.expect("a readable entry").path()));
+    }
     paths.retain(|path| path.extension().is_some_and(|e| e == "md"));
     paths
         .into_iter()

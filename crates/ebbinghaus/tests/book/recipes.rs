@@ -1,7 +1,7 @@
 //! Recipes in the texts are accepted; methods, keys and defaults are as the book says.
 
 use crate::{page, read, root, split, texts};
-use ebbinghaus::learn::{Recipe, methods};
+use ebbinghaus::learn::Recipe;
 use std::collections::BTreeSet;
 
 /// A section of the chapter on recipes.
@@ -55,34 +55,6 @@ fn the_worked_example_is_the_code() {
     }
 }
 
-#[test]
-fn every_method_is_in_the_book_with_its_parameters() {
-    let page = page("methods.md");
-    let table = page
-        .split("## Parameters")
-        .nth(1)
-        .expect("the section on parameters");
-    for method in methods::ALL {
-        let name = format!("`{}`", method.name);
-        let first = |line: &&str| {
-            line.split('|')
-                .nth(1)
-                .is_some_and(|cell| cell.contains(&name))
-        };
-        let row = table
-            .lines()
-            .find(first)
-            .unwrap_or_else(|| panic!("{name} is missing"));
-        let parameters = (method.defaults)();
-        for (key, value) in &parameters {
-            let said = format!("`{key} = {value}`");
-            assert!(row.contains(&said), "{said} is missing in: {row}");
-        }
-        let said = row.matches(" = ").count();
-        assert_eq!(said, parameters.len(), "{row}");
-    }
-}
-
 /// The keys that may stand where an unknown one was found: the error names them.
 fn keys(place: &str) -> Vec<String> {
     const STREAM: &str = "stream = { dataset = 'digits', split = 5, scenario = 'task' }\n";
@@ -132,7 +104,7 @@ fn every_key_of_a_recipe_is_in_the_book() {
         }
     }
     let tables = [
-        "stream", "network", "train", "memory", "draw", "term", "penalty", "update",
+        "stream", "network", "train", "memory", "draw", "term", "penalty", "update", "plugin",
     ];
     for key in keys("")
         .iter()
@@ -209,36 +181,67 @@ fn defaults_are_what_the_rows_say() {
     assert!(checked > 20, "recipes have defaults");
 }
 
-/// Tables with a row `| kind | key = default, … |` each.
+/// The kinds that may stand in a table: the error at an unknown one names them.
+fn kinds(table: &str) -> Vec<String> {
+    let array = ["penalty", "plugin"].contains(&table);
+    let (open, close) = if array { ("[[", "]]") } else { ("[", "]") };
+    const STREAM: &str = "stream = { dataset = 'digits', split = 5, scenario = 'task' }\n";
+    let text = format!("{STREAM}{open}{table}{close}\nkind = 'unheard-of'");
+    let error = Recipe::parse(&text, &[]).expect_err(&text).to_string();
+    let known = error.split("expected").nth(1);
+    let known = known.unwrap_or_else(|| panic!("{text}: {error}"));
+    known
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Tables with a row `| kind | … key = default, … |` each.
 #[test]
 fn defaults_are_what_the_kinds_say() {
     let page = page("recipes.md");
-    let penalty = |method: &str| resolved(&format!("method = '{method}'"))["penalty"][0].clone();
-    let update = |method: &str| resolved(&format!("method = '{method}'"))["update"].clone();
-    let network =
-        |kind: &str| resolved(&format!("network = {{ kind = '{kind}' }}"))["network"].clone();
-    let kinds = [
-        ("Penalties", penalty("ewc")),
-        ("Penalties", penalty("si")),
-        ("Penalties", penalty("l2")),
-        ("Update", update("gem")),
-        ("Update", update("a-gem")),
-        ("Network", network("mlp")),
-        ("Network", network("cnn")),
-        ("Network", network("resnet18")),
-    ];
-    for (title, table) in kinds {
-        let start = format!("| `{}`", table["kind"]);
-        let row = section(&page, title)
-            .lines()
-            .find(|line| line.starts_with(&start));
-        let row = row.unwrap_or_else(|| panic!("{start} is missing under {title}"));
-        for (key, value) in table.as_table().expect("a table") {
-            let said = format!("`{key} = {value}`");
-            assert!(
-                key == "kind" || row.contains(&said),
-                "{said} is missing in: {row}"
-            );
+    for (title, name) in [
+        ("Penalties", "penalty"),
+        ("Update", "update"),
+        ("Network", "network"),
+        ("Plugins", "plugin"),
+    ] {
+        for kind in kinds(name) {
+            // A memory of each sort, since some kinds ask for one.
+            let keeps = ["reservoir", "chosen"].map(|keep| {
+                let memory = format!("memory = {{ capacity = 50, keep = '{keep}' }}");
+                let table = format!("{{ kind = '{kind}' }}");
+                let table = match name {
+                    "penalty" | "plugin" => format!("{name} = [{table}]"),
+                    _ => format!("{name} = {table}"),
+                };
+                let stream = "stream = { dataset = 'digits', split = 5, scenario = 'task' }";
+                Recipe::parse(&format!("{memory}\n{table}\n{stream}"), &[])
+            });
+            let recipe = match keeps {
+                [Ok(recipe), _] | [_, Ok(recipe)] => recipe,
+                [Err(a), Err(b)] => panic!("{name} {kind}: {a}; {b}"),
+            };
+            let resolved: toml::Table = toml::from_str(recipe.text()).expect("it is TOML");
+            let table = match &resolved[name] {
+                toml::Value::Array(entries) => entries[0].clone(),
+                table => table.clone(),
+            };
+            let start = format!("| `\"{kind}\"`");
+            let row = section(&page, title)
+                .lines()
+                .find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("{start} is missing under {title}"));
+            for (key, value) in table.as_table().expect("a table") {
+                let said = [format!("`{key} = {value}`"), format!("`{key}`")];
+                let said = said.iter().any(|said| row.contains(said));
+                assert!(
+                    key == "kind" || said,
+                    "{key} = {value} is missing in: {row}"
+                );
+            }
         }
     }
 }

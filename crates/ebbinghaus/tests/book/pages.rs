@@ -1,0 +1,244 @@
+//! Pages that are written from the code and the evidence: one a method, and the tables of methods.
+//! `BLESS=1 cargo test --release -p ebbinghaus --test book` writes them anew; without it they must
+//! be what would be written.
+
+use crate::{read, root};
+use ebbinghaus::learn::MethodCard;
+use ebbinghaus::learn::methods::ALL;
+use ebbinghaus::study::Verdict;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The file of a method: the one that names it.
+fn source(method: &MethodCard) -> String {
+    let folder = root().join("crates/ebb-learn/src/methods");
+    let name = format!("name: \"{}\",", method.name);
+    let files = fs::read_dir(folder).expect("the folder of methods");
+    let found = files
+        .map(|file| read(&file.expect("a readable entry").path()))
+        .find(|text| text.contains(&name));
+    found.unwrap_or_else(|| panic!("no file of methods says `{name}`"))
+}
+
+/// A header without its first line, a paragraph for each of its parts.
+fn header(source: &str) -> String {
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let text: Vec<&str> = lines
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect();
+    let mut text = text[1..].join("\n").trim().to_owned();
+    for part in ["Source.", "Equation.", "Use it", "Stores"] {
+        let bold = format!("**{part}**");
+        text = text.replace(&format!("\n{bold}"), &format!("\n\n{bold}"));
+    }
+    text
+}
+
+fn code(language: &str, text: &str) -> String {
+    format!("```{language}\n{}\n```\n", text.trim_end())
+}
+
+/// `value` in percent where it is a share.
+fn percent(v: f64) -> String {
+    format!("{:.2}", 100.0 * v)
+}
+
+/// What studies found in arms of the method.
+fn evidence(method: &MethodCard, verdicts: &BTreeMap<String, Verdict>) -> String {
+    let mut text = String::new();
+    for (id, verdict) in verdicts {
+        let arms = verdict.arms.iter().filter(|arm| arm.method == method.name);
+        let arms: Vec<_> = arms.collect();
+        let own = method.card == id || id.strip_prefix(method.card).is_some_and(|v| v.len() == 1);
+        if arms.is_empty() && !own {
+            continue;
+        }
+        let holds = if verdict.holds {
+            "holds"
+        } else {
+            "does not hold"
+        };
+        let _ = writeln!(
+            text,
+            "**{id}, {}: {holds}.** {}.\n",
+            verdict.title,
+            verdict.claim.trim_end_matches('.')
+        );
+        let rows: Vec<String> = arms
+            .iter()
+            .flat_map(|arm| {
+                let measures = ["average_accuracy", "forgetting", "final_accuracy"];
+                let shown = arm
+                    .measured
+                    .iter()
+                    .filter(move |n| measures.contains(&n.name.as_str()));
+                shown.map(|n| {
+                    let range = match (n.ci_low, n.ci_high) {
+                        (Some(low), Some(high)) => {
+                            format!(" ({} to {})", percent(low), percent(high))
+                        }
+                        _ => String::new(),
+                    };
+                    let value = percent(n.value);
+                    format!(
+                        "| `{}` | {} | {value}{range} | {} |",
+                        arm.name,
+                        n.name.replace('_', " "),
+                        n.n
+                    )
+                })
+            })
+            .collect();
+        if !rows.is_empty() {
+            let _ = writeln!(
+                text,
+                "| arm | measure, % | value (95 % interval) | seeds |\n|---|---|---|---|\n{}\n",
+                rows.join("\n")
+            );
+        }
+    }
+    match text.is_empty() {
+        true => "No study of this repository has an arm of it yet.\n".to_owned(),
+        false => text.trim_end().to_owned() + "\n",
+    }
+}
+
+fn verdicts() -> BTreeMap<String, Verdict> {
+    let files = fs::read_dir(root().join("docs/evidence")).expect("the folder of evidence");
+    let paths = files.map(|file| file.expect("a readable entry").path());
+    let studies =
+        paths.filter(|p| p.extension().is_some_and(|e| e == "json") && !p.ends_with("bench.json"));
+    let read = studies.map(|p| Verdict::load(&p).unwrap_or_else(|e| panic!("{e}")));
+    read.map(|v| (v.id.clone(), v)).collect()
+}
+
+fn method_page(method: &MethodCard, verdicts: &BTreeMap<String, Verdict>) -> String {
+    let long = method.long_form().expect("a method's defaults expand");
+    let long = toml::to_string(&long).expect("the long form is TOML");
+    let mut text = format!("# {}\n\n{}\n\n", method.title, header(&source(method)));
+    let also = method.aliases.iter().map(|a| format!("`{a}`"));
+    let also = also.collect::<Vec<_>>().join(", ");
+    let family = method.family;
+    let _ = match also.is_empty() {
+        true => writeln!(text, "Family: {family}.\n"),
+        false => writeln!(text, "Family: {family}. It also answers to {also}.\n"),
+    };
+    let _ = writeln!(
+        text,
+        "## In a recipe\n\n{}",
+        code("toml", &method.short_form())
+    );
+    if !long.trim().is_empty() {
+        let _ = writeln!(text, "which is short for\n\n{}", code("toml", &long));
+    }
+    let _ = writeln!(text, "## Evidence\n\n{}", evidence(method, verdicts));
+    text.trim_end().to_owned() + "\n"
+}
+
+fn parameters() -> String {
+    let mut text = "| method | parameters and defaults |\n|---|---|\n".to_owned();
+    for method in ALL {
+        let each = (method.defaults)()
+            .into_iter()
+            .map(|(k, v)| format!("`{k} = {v}`"));
+        let each = each.collect::<Vec<_>>().join(", ");
+        let each = if each.is_empty() {
+            "none".to_owned()
+        } else {
+            each
+        };
+        let _ = writeln!(text, "| [`{0}`](methods/{0}.md) | {each} |", method.name);
+    }
+    text
+}
+
+fn overview() -> String {
+    let mut text = "| method | family | source | use it for |\n|---|---|---|---|\n".to_owned();
+    for m in ALL {
+        let _ = writeln!(
+            text,
+            "| [`{0}`](methods/{0}.md) | {1} | {2} | {3} |",
+            m.name, m.family, m.source, m.use_it
+        );
+    }
+    text
+}
+
+/// `text` with what stands between the marks of `name` replaced.
+fn between(text: &str, name: &str, new: &str) -> String {
+    let open = format!("<!-- {name}: written from the code -->\n\n");
+    let (before, rest) = text
+        .split_once(&open)
+        .unwrap_or_else(|| panic!("methods.md has no mark of {name}"));
+    let (_, after) = rest.split_once("\n<!-- end -->").expect("a mark is closed");
+    format!("{before}{open}{new}\n<!-- end -->{after}")
+}
+
+/// `SUMMARY.md` with a line a method below the chapter on methods.
+fn summary(old: &str) -> String {
+    let mut text = String::new();
+    for line in old.lines().filter(|line| !line.contains("](methods/")) {
+        let _ = writeln!(text, "{line}");
+        if line.contains("](methods.md)") {
+            for m in ALL {
+                let _ = writeln!(text, "  - [{}](methods/{}.md)", m.title, m.name);
+            }
+        }
+    }
+    text
+}
+
+fn written() -> Vec<(PathBuf, String)> {
+    let (verdicts, docs) = (verdicts(), root().join("docs/src"));
+    let page = read(&docs.join("methods.md"));
+    let page = between(&page, "methods", &overview());
+    let page = between(&page, "parameters", &parameters());
+    let mut files = vec![
+        (docs.join("methods.md"), page),
+        (
+            docs.join("SUMMARY.md"),
+            summary(&read(&docs.join("SUMMARY.md"))),
+        ),
+    ];
+    files.extend(ALL.iter().map(|m| {
+        let path = docs.join("methods").join(format!("{}.md", m.name));
+        (path, method_page(m, &verdicts))
+    }));
+    files
+}
+
+#[test]
+fn pages_are_what_the_code_and_the_evidence_say() {
+    let files = written();
+    if std::env::var_os("BLESS").is_some() {
+        fs::create_dir_all(root().join("docs/src/methods")).expect("a folder for the pages");
+        for (path, text) in &files {
+            fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        }
+    }
+    let differs = |path: &Path, text: &str| fs::read_to_string(path).ok().as_deref() != Some(text);
+    let old: Vec<_> = files
+        .iter()
+        .filter(|(path, text)| differs(path, text))
+        .collect();
+    let old: Vec<_> = old
+        .iter()
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(
+        old.is_empty(),
+        "write them anew with `BLESS=1 cargo test --release -p ebbinghaus --test book`: {}",
+        old.join(", ")
+    );
+    // A page for nothing that is no longer there.
+    for entry in fs::read_dir(root().join("docs/src/methods")).expect("the folder of pages") {
+        let path = entry.expect("a readable entry").path();
+        assert!(
+            files.iter().any(|(p, _)| *p == path),
+            "{} is of no method",
+            path.display()
+        );
+    }
+}
