@@ -3,6 +3,9 @@
 //! Whole processes are measured from outside, in turns (ours, theirs, ours, …), so that a machine
 //! that changes its speed changes it for everyone; what is printed are medians and ratios.
 
+mod mammoth;
+mod overhead;
+
 use crate::around::Around;
 use crate::error::{Error, Result};
 use crate::exit::Ended;
@@ -17,14 +20,19 @@ use std::time::Instant;
 
 /// Measure speed, memory and accuracy of experience replay, alone or beside other systems
 #[derive(clap::Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Batch sizes to measure
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [10, 128])]
     batch: Vec<usize>,
     /// A Python with torch (and, for the second peer, avalanche-lib 0.6) to run beside
     #[arg(long, value_name = "PYTHON")]
     against: Option<PathBuf>,
+    /// A checkout of Mammoth (tag neurips2020) to run beside, with the same Python
+    #[arg(long, value_name = "DIR", requires = "against")]
+    mammoth: Option<PathBuf>,
     /// Where the peers' scripts lie
     #[arg(long, value_name = "DIR", default_value = "benches/peers")]
     peers: PathBuf,
@@ -42,12 +50,19 @@ pub struct Bench {
     json: bool,
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    Methods(overhead::Overhead),
+}
+
 const AFTER_HELP: &str = "\
 Experience replay on class-incremental split MNIST, MLP 2x100, SGD 0.1, memory 500, one epoch.
 
 Examples:
   ebb bench                                    this program alone
+  ebb bench methods                            what each method adds to a step
   ebb bench --against venv/bin/python          beside a plain PyTorch loop and Avalanche 0.6
+  ebb bench --against python3 --mammoth ~/mammoth   and the code of the DER paper
   ebb bench --against python3 --write docs/evidence/bench.md";
 
 /// One process.
@@ -62,6 +77,8 @@ struct Measured {
     train_s: f64,
     accuracy: f64,
     peak_mb: f64,
+    #[serde(skip)]
+    steps: f64,
 }
 
 /// Everything that was measured.
@@ -74,6 +91,8 @@ struct Figures {
     gemm_gflops: f64,
     floors: Vec<Floor>,
     runs: Vec<Measured>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mammoth: Vec<mammoth::Run>,
     accuracy: Vec<Accuracy>,
 }
 
@@ -95,7 +114,7 @@ struct Accuracy {
     high: f64,
 }
 
-const RECIPE: &str = include_str!("../../../../recipes/split-mnist-er.toml");
+const RECIPE: &str = include_str!("../../../../../recipes/split-mnist-er.toml");
 
 impl Bench {
     /// Measures and prints.
@@ -103,6 +122,9 @@ impl Bench {
     /// # Errors
     /// When a process cannot be started or fails.
     pub fn run(&self, around: &Around) -> Result<Ended> {
+        if let Some(What::Methods(overhead)) = &self.what {
+            return overhead.run(around);
+        }
         let place = tempfile::tempdir().map_err(|e| refused("make", "a temporary folder", e))?;
         let data = around.data_dir()?;
         let recipe = place.path().join("recipe.toml");
@@ -138,6 +160,12 @@ impl Bench {
                 });
             }
         }
+        let mammoth = match (&self.against, &self.mammoth) {
+            (Some(python), Some(checkout)) => {
+                mammoth::measure(self, python, checkout, &root, &data, place.path())?
+            }
+            _ => Vec::new(),
+        };
         let gemm_gflops = gemm_rate();
         let environment = ebb_record::Environment::collect(Default::default(), 0);
         let figures = Figures {
@@ -148,6 +176,7 @@ impl Bench {
             gemm_gflops,
             floors: self.batch.iter().map(|b| floor(*b, gemm_gflops)).collect(),
             runs,
+            mammoth,
             accuracy,
         };
         if let Some(path) = &self.write {
@@ -172,8 +201,13 @@ impl Bench {
         } else {
             ""
         };
+        let mammoth = if self.mammoth.is_some() {
+            " --mammoth mammoth"
+        } else {
+            ""
+        };
         format!(
-            "ebb bench --batch {} --rounds {} --seeds {}{against}",
+            "ebb bench --batch {} --rounds {} --seeds {}{against}{mammoth}",
             batches.join(","),
             self.rounds,
             self.seeds
@@ -223,6 +257,7 @@ impl Bench {
             train_s: number("train_s"),
             accuracy: number("avg_acc"),
             peak_mb: number("rss_mb"),
+            steps: number("iters"),
         })
     }
 }
@@ -254,6 +289,7 @@ fn ours(recipe: &Path, out: &Path, data: &Path, batch: usize, seed: u64) -> Resu
         train_s: cost("train_seconds"),
         accuracy: 100.0 * accuracy.unwrap_or(f64::NAN),
         peak_mb: cost("peak_rss_bytes") / 1_048_576.0,
+        steps: cost("steps"),
     })
 }
 
@@ -387,6 +423,9 @@ impl Figures {
                     ratio(&peak, |r| r.peak_mb),
                 );
             }
+        }
+        if !self.mammoth.is_empty() {
+            text += &mammoth::markdown(&self.mammoth);
         }
         text += "\n## Accuracy over seeds\n\n| batch | seeds | mean % | 95 % interval |\n|---|---|---|---|\n";
         for a in &self.accuracy {
