@@ -5,9 +5,11 @@ use crate::error::Result;
 use crate::exit::Ended;
 use crate::out::{self, Table};
 use ebb_learn::MethodCard;
+use ebb_learn::methods::taxonomy::{self, APPROACHES, Approach};
 use ebb_learn::methods::{ALL, find};
 use ebb_report::Terminal;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// List the methods, or show one: source, use, cost, parameters, long form
 #[derive(clap::Args)]
@@ -15,6 +17,9 @@ use serde::Serialize;
 pub struct Methods {
     #[command(subcommand)]
     verb: Option<Show>,
+    /// Order them by the approaches of the field's survey
+    #[arg(long)]
+    taxonomy: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -23,6 +28,7 @@ pub struct Methods {
 const AFTER_HELP: &str = "\
 Examples:
   ebb methods
+  ebb methods --taxonomy           ordered by approach
   ebb methods show der++           what it does, costs and stands for
   ebb methods --json | jq -r '.[].name'";
 
@@ -84,6 +90,7 @@ impl Methods {
     pub fn run(&self, around: &Around) -> Result<Ended> {
         let terminal = around.terminal();
         match &self.verb {
+            None if self.taxonomy => self.taxonomy(&terminal)?,
             None if self.json => {
                 let cards = ALL.iter().map(Card::of).collect::<Result<Vec<_>>>()?;
                 out::json(&cards)?;
@@ -101,6 +108,34 @@ impl Methods {
             }
         }
         Ok(Ended::Done)
+    }
+
+    fn taxonomy(&self, terminal: &Terminal) -> Result<()> {
+        if self.json {
+            let names = |families| taxonomy::methods(families).map(|m| m.name).collect();
+            let of = |(approach, directions): &Approach| {
+                let each = directions.iter().map(|(d, families)| (*d, names(families)));
+                (*approach, each.collect())
+            };
+            let tree: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> =
+                APPROACHES.iter().map(of).collect();
+            return out::json(&tree);
+        }
+        let mut text = String::new();
+        for (approach, directions) in APPROACHES {
+            text.push_str(&format!("{}\n", out::bold(terminal, approach)));
+            for (direction, families) in *directions {
+                let names: Vec<&str> = taxonomy::methods(families).map(|m| m.name).collect();
+                let names = match names.is_empty() {
+                    true => out::dim(terminal, "none yet"),
+                    false => names.join(", "),
+                };
+                text.push_str(&format!("  {direction:<32}{names}\n"));
+            }
+        }
+        let note = "after Wang et al., A comprehensive survey of continual learning, TPAMI 2024";
+        text.push_str(&format!("\n{}\n", out::dim(terminal, note)));
+        out::print(&text)
     }
 }
 

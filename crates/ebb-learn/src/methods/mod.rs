@@ -20,6 +20,7 @@ pub mod refresh;
 pub mod si;
 #[cfg(test)]
 mod staging;
+pub mod taxonomy;
 pub mod views;
 pub mod zeroth;
 

@@ -6,6 +6,7 @@ use crate::{read, root};
 use ebbinghaus::learn::MethodCard;
 use ebbinghaus::learn::methods::ALL;
 use ebbinghaus::study::Verdict;
+use ebbinghaus::study::verdict::ArmReport;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
@@ -168,12 +169,90 @@ fn overview() -> String {
 
 /// `text` with what stands between the marks of `name` replaced.
 fn between(text: &str, name: &str, new: &str) -> String {
-    let open = format!("<!-- {name}: written from the code -->\n\n");
     let (before, rest) = text
-        .split_once(&open)
-        .unwrap_or_else(|| panic!("methods.md has no mark of {name}"));
+        .split_once(&format!("<!-- {name}: written from "))
+        .unwrap_or_else(|| panic!("no mark of {name}"));
+    let (what, rest) = rest.split_once(" -->\n\n").expect("a mark is closed");
+    let open = format!("<!-- {name}: written from {what} -->\n\n");
     let (_, after) = rest.split_once("\n<!-- end -->").expect("a mark is closed");
     format!("{before}{open}{new}\n<!-- end -->{after}")
+}
+
+/// The best three arms of each budget in each scenario, with their intervals.
+fn which(verdicts: &BTreeMap<String, Verdict>) -> String {
+    let mut text = String::new();
+    for (id, scenario, know) in [
+        (
+            "W01",
+            "Class-incremental",
+            "all classes compete, the experience is not given",
+        ),
+        (
+            "W02",
+            "Domain-incremental",
+            "the same answers throughout, the experience is not given",
+        ),
+        ("W03", "Task-incremental", "the experience is given"),
+    ] {
+        let Some(verdict) = verdicts.get(id) else {
+            continue;
+        };
+        let holds = if verdict.holds {
+            "holds"
+        } else {
+            "does not hold"
+        };
+        let claim = verdict.claim.trim_end_matches('.');
+        let _ = writeln!(
+            text,
+            "## {scenario}\n\nHere {know}. The claim of {id} {holds}: {}{}.\n\n\
+             | stored | best | second | third | fine-tuning |\n|---|---|---|---|---|",
+            claim[..1].to_lowercase(),
+            &claim[1..],
+        );
+        let accuracy = |arm: &ArmReport| {
+            let number = arm.measured.iter().find(|n| n.name == "average_accuracy")?;
+            let (low, high) = (number.ci_low?, number.ci_high?);
+            let said = format!(
+                "{} ({} to {})",
+                percent(number.value),
+                percent(low),
+                percent(high)
+            );
+            Some((number.value, said))
+        };
+        let base = verdict.arms.iter().find(|arm| arm.name == "none_fine_tune");
+        let base = base.and_then(accuracy).map_or_else(String::new, |a| a.1);
+        for (budget, stored) in [
+            ("none_", "nothing"),
+            ("m200_", "200 examples"),
+            ("m1000_", "1,000 examples"),
+        ] {
+            let arms = verdict
+                .arms
+                .iter()
+                .filter(|arm| arm.name.starts_with(budget));
+            let mut best: Vec<_> = arms.filter_map(|arm| Some((arm, accuracy(arm)?))).collect();
+            best.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
+            let three = best
+                .iter()
+                .take(3)
+                .map(|(arm, (_, said))| format!("[`{0}`](methods/{0}.md) {said}", arm.method));
+            let three: Vec<String> = three.collect();
+            let _ = writeln!(text, "| {stored} | {} | {base} |", three.join(" | "));
+        }
+        text.push('\n');
+    }
+    match text.is_empty() {
+        true => "The studies have not been run yet.\n".to_owned(),
+        false => {
+            "Average accuracy over the five experiences after the last one, in percent, with its 95 % \
+             interval over seeds. Intervals that overlap do not decide.\n\n"
+                .to_owned()
+                + text.trim_end()
+                + "\n"
+        }
+    }
 }
 
 /// `SUMMARY.md` with a line a method below the chapter on methods.
@@ -195,7 +274,13 @@ fn written() -> Vec<(PathBuf, String)> {
     let page = read(&docs.join("methods.md"));
     let page = between(&page, "methods", &overview());
     let page = between(&page, "parameters", &parameters());
+    let which_page = between(
+        &read(&docs.join("which-method.md")),
+        "which",
+        &which(&verdicts),
+    );
     let mut files = vec![
+        (docs.join("which-method.md"), which_page),
         (docs.join("methods.md"), page),
         (
             docs.join("SUMMARY.md"),
