@@ -11,7 +11,7 @@ use crate::objective::{asks, base};
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::spec::{
     ClassesSpec, DataPlan, KeepSpec, LossSpec, PenaltySpec, PluginSpec, RecipeFile, ReductionSpec,
-    SelectSpec, UpdateSpec,
+    UpdateSpec,
 };
 use ebb_data::{Scenario, StreamSpec};
 use ebb_space::{Carrier, Reference};
@@ -339,10 +339,7 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
                         .into(),
                 );
             }
-            let concatenated = file
-                .draw
-                .values()
-                .filter(|d| d.select == SelectSpec::Concatenate);
+            let concatenated = file.draw.values().filter(|d| d.select.mixes_in());
             let per_step = matches!(m.keep, KeepSpec::Reservoir | KeepSpec::Ring);
             match concatenated.count() {
                 0 => Ok(()),
@@ -435,6 +432,11 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
         if at_label && term.classes == ClassesSpec::New && term.on != "new" {
             return wrong(format!(
                 "{place}: the label of a replayed example is not among the new classes"
+            ));
+        }
+        if term.loss == LossSpec::PaddedDistillation && term.classes != ClassesSpec::Scenario {
+            return wrong(format!(
+                "{place}: it looks at the old classes of the teacher by itself; leave `classes` out"
             ));
         }
         for lowered in base(term, file.seed) {

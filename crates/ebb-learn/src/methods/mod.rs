@@ -2,6 +2,7 @@
 
 pub mod agem;
 pub mod der;
+pub mod dgr;
 pub mod er;
 pub mod ewc;
 pub mod fdr;
@@ -12,6 +13,7 @@ pub mod gem;
 pub mod gss;
 pub mod hal;
 pub mod hft;
+pub mod icarl;
 pub mod l2;
 pub mod lwf;
 pub mod mas;
@@ -132,6 +134,8 @@ pub const ALL: &[MethodCard] = &[
     fpf::K_FPF,
     zeroth::ZEROTH_ORDER,
     views::VIEW_BATCH,
+    icarl::ICARL,
+    dgr::DGR,
 ];
 
 /// The method called `name`.
