@@ -5,7 +5,7 @@ use crate::spec::{ClassesSpec, LossSpec, RecipeFile, ReductionSpec, TermSpec};
 use ebb_data::{Scenario, Stream};
 use ebb_space::{
     Choices, Classes, Combinator, Divergence, Generator, Key, Normalisation, Objective, Reduction,
-    Reference, Term, presets,
+    Reference, Shift, Term, presets,
 };
 
 /// The objective while experience `index` is trained. Terms that look at old classes come in from
@@ -33,7 +33,7 @@ pub fn objective(recipe: &RecipeFile, stream: &Stream, index: usize) -> Objectiv
 fn teaches_labels(spec: &TermSpec, index: usize) -> bool {
     use LossSpec as L;
     match spec.loss {
-        L::CrossEntropy => true,
+        L::CrossEntropy | L::ShiftedCrossEntropy => true,
         L::Bernoulli | L::ProxyContrast => spec.classes != ClassesSpec::Old,
         L::PlackettLuce | L::ListMle | L::PlackettLuceScrambled => {
             index > 0 && spec.classes != ClassesSpec::Old
@@ -193,6 +193,16 @@ pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
         L::JeffreysDistillation => of_rows(divergence(Generator::Jeffreys)),
         L::TotalVariationDistillation => of_rows(divergence(Generator::TotalVariation)),
         L::FunctionDistance => of_rows(presets::fdr(on)),
+        L::Centre => Term {
+            name: "centre".into(),
+            ..presets::feature_l2(on, Reference::Prototype, Normalisation::ElementMean)
+        }
+        .with(Combinator::Scale(0.5)),
+        L::ShiftedCrossEntropy => Term {
+            name: "shifted-cross-entropy".into(),
+            ..presets::cross_entropy(on)
+        }
+        .with(Combinator::Shift(Shift::PerRow)),
         // Padded where old and new classes compete, which the experience tells.
         L::PaddedDistillation => presets::distillation(on, teacher, t(1.0)),
         L::BalancedDistillation | L::BalancedDistillationReversed => {

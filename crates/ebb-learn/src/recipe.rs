@@ -104,15 +104,7 @@ impl Recipe {
 
     /// What the optimizer is built from.
     pub fn optimizer(&self) -> OptimizerSettings {
-        let t = &self.file.train;
-        OptimizerSettings {
-            kind: t.optimizer,
-            momentum: t.momentum,
-            nesterov: t.nesterov,
-            betas: t.betas,
-            eps: t.eps,
-            weight_decay: t.weight_decay,
-        }
+        self.file.train.optimizer_settings()
     }
 }
 
@@ -423,7 +415,26 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));
         }
-        let at_label = matches!(term.loss, LossSpec::CrossEntropy | LossSpec::ProxyContrast);
+        let given_by = match term.loss {
+            LossSpec::Centre => Some("centres"),
+            LossSpec::ShiftedCrossEntropy => Some("memorisation-aware"),
+            _ => None,
+        };
+        let there = |p: &PluginSpec| match p {
+            PluginSpec::Centres(_) => given_by == Some("centres"),
+            PluginSpec::MemorisationAware(_) => given_by == Some("memorisation-aware"),
+            _ => false,
+        };
+        if let Some(plugin) = given_by.filter(|_| !file.plugin.iter().any(there)) {
+            return wrong(format!(
+                "{place}: what it compares with comes from a plugin that the recipe does not \
+                 have: add plugin = [{{ kind = \"{plugin}\" }}]"
+            ));
+        }
+        let at_label = matches!(
+            term.loss,
+            LossSpec::CrossEntropy | LossSpec::ShiftedCrossEntropy | LossSpec::ProxyContrast
+        );
         if at_label && term.classes == ClassesSpec::Old {
             return wrong(format!(
                 "{place}: the label of a new example is not among the old classes"

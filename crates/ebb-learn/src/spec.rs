@@ -2,7 +2,7 @@
 //!
 //! Everything here is unchecked. [`crate::recipe::Recipe`] lowers it once into something valid.
 
-use crate::optimizer::OptimizerKind;
+use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::schedule::Schedule;
 use ebb_net::NetworkSpec;
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,10 @@ pub enum LossSpec {
     /// `KL(teacher ‖ student)` with the teacher's probabilities over the old classes, 0 for new
     /// ones, and the student's over all that compete (van de Ven & Tolias).
     PaddedDistillation,
+    /// Half the mean squared distance of the features to the centre of the row's class.
+    Centre,
+    /// Cross-entropy with a bias on the logits of each row, which a plugin gives (MAT).
+    ShiftedCrossEntropy,
 }
 
 /// Which classes a term looks at.
@@ -385,6 +389,10 @@ pub enum PluginSpec {
     Herding(crate::methods::icarl::HerdingSettings),
     /// Replays what a generative model draws (DGR).
     Generator(crate::methods::dgr::GeneratorSettings),
+    /// Learns class centres in the first experience and holds them and the classifier.
+    Centres(crate::methods::centre::CentreSettings),
+    /// Biases logits by what networks say that never saw the example (MAT).
+    MemorisationAware(crate::methods::mat::MatSettings),
 }
 
 impl PluginSpec {
@@ -400,7 +408,9 @@ impl PluginSpec {
             | PluginSpec::Hal(_)
             | PluginSpec::Refresh(_)
             | PluginSpec::Fpf(_)
-            | PluginSpec::Herding(_) => None,
+            | PluginSpec::Herding(_)
+            | PluginSpec::Centres(_)
+            | PluginSpec::MemorisationAware(_) => None,
         }
     }
 
@@ -477,6 +487,20 @@ pub struct TrainSpec {
     pub clip: Option<f64>,
     /// Paths (with `*`) that stay bit for bit as they are from the second experience on.
     pub freeze: Vec<String>,
+}
+
+impl TrainSpec {
+    /// What an optimizer is built from.
+    pub fn optimizer_settings(&self) -> OptimizerSettings {
+        OptimizerSettings {
+            kind: self.optimizer,
+            momentum: self.momentum,
+            nesterov: self.nesterov,
+            betas: self.betas,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+        }
+    }
 }
 
 impl Default for TrainSpec {

@@ -123,6 +123,8 @@ fn a_stopped_run_resumes_to_the_same_bits() {
                 ("with.size", "7"),
             ],
         ),
+        ("centre", vec![("stream.scenario", "domain")]),
+        ("mat", vec![("train.momentum", "0.9"), ("with.epochs", "2")]),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

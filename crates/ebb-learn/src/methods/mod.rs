@@ -1,6 +1,7 @@
 //! The methods: one file each, and the table of them.
 
 pub mod agem;
+pub mod centre;
 pub mod der;
 pub mod dgr;
 pub mod er;
@@ -17,6 +18,7 @@ pub mod icarl;
 pub mod l2;
 pub mod lwf;
 pub mod mas;
+pub mod mat;
 pub mod mir;
 pub mod refresh;
 pub mod si;
@@ -136,6 +138,8 @@ pub const ALL: &[MethodCard] = &[
     views::VIEW_BATCH,
     icarl::ICARL,
     dgr::DGR,
+    centre::CENTRE,
+    mat::MAT,
 ];
 
 /// The method called `name`.
