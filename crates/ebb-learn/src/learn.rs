@@ -138,12 +138,6 @@ fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// How often a memory is repeated beside `rows` new ones: as in the code of Hsu et al. 2018, by
-/// its capacity and rounded down.
-fn repeats(rows: usize, capacity: usize) -> usize {
-    (rows / capacity.max(1)).max(1)
-}
-
 /// One row's origin in a pass over an experience.
 #[derive(Clone, Copy)]
 enum Source {
@@ -513,11 +507,12 @@ impl Run {
             .replay
             .as_ref()
             .filter(|r| r.concatenated().is_some() || self.trains_on_memory());
-        if let Some(memory) = mixed.map(|r| &r.memory).filter(|m| !m.is_empty()) {
-            for repeat in 0..repeats(train.len(), memory.config().capacity) as u64 {
+        if let Some(replay) = mixed.filter(|r| !r.memory.is_empty()) {
+            for repeat in 0..replay.repeats(train.len()) as u64 {
                 let key = key.sub("remembered").at(repeat);
                 order.extend(
-                    memory
+                    replay
+                        .memory
                         .metas()
                         .iter()
                         .enumerate()
@@ -578,9 +573,7 @@ impl Run {
         let new = self.s.stream.experiences[index].train.len();
         let rows = match &self.s.replay {
             _ if self.trains_on_memory() => held,
-            Some(r) if r.concatenated().is_some() => {
-                new + repeats(new, r.memory.config().capacity) * held
-            }
+            Some(r) if r.concatenated().is_some() => new + r.repeats(new) * held,
             _ => new,
         };
         self.s.batches(rows) as u64 * train.epochs as u64

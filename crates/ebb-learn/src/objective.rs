@@ -1,11 +1,11 @@
 //! Lowers the terms of a recipe to the objective of one experience.
 
-use crate::seen::{head, outputs, seen_columns, seen_heads};
+use crate::seen::{ClassSets, head, outputs, seen_columns, seen_heads};
 use crate::spec::{ClassesSpec, LossSpec, RecipeFile, ReductionSpec, TermSpec};
 use ebb_data::{Scenario, Stream};
 use ebb_space::{
     Choices, Classes, Combinator, Divergence, Generator, Key, Normalisation, Objective, Reduction,
-    Reference, Term, presets,
+    Reference, Shift, Term, presets,
 };
 
 /// The objective while experience `index` is trained. Terms that look at old classes come in from
@@ -19,7 +19,7 @@ pub fn objective(recipe: &RecipeFile, stream: &Stream, index: usize) -> Objectiv
     let mut terms: Vec<Term> = recipe
         .term
         .iter()
-        .flat_map(|spec| lower(spec, stream, index, recipe.seed))
+        .flat_map(|spec| lower(spec, recipe, stream, index))
         .collect();
     let teaches = |t: &TermSpec| (t.on == "new" || t.on == "all") && teaches_labels(t, index);
     if !recipe.term.iter().any(teaches) {
@@ -33,7 +33,7 @@ pub fn objective(recipe: &RecipeFile, stream: &Stream, index: usize) -> Objectiv
 fn teaches_labels(spec: &TermSpec, index: usize) -> bool {
     use LossSpec as L;
     match spec.loss {
-        L::CrossEntropy => true,
+        L::CrossEntropy | L::ShiftedCrossEntropy => true,
         L::Bernoulli | L::ProxyContrast => spec.classes != ClassesSpec::Old,
         L::PlackettLuce | L::ListMle | L::PlackettLuceScrambled => {
             index > 0 && spec.classes != ClassesSpec::Old
@@ -50,14 +50,21 @@ pub fn remembering() -> Objective {
     }
 }
 
-fn lower(spec: &TermSpec, stream: &Stream, index: usize, seed: u64) -> Vec<Term> {
-    let mut terms = base(spec, seed);
+fn lower(spec: &TermSpec, recipe: &RecipeFile, stream: &Stream, index: usize) -> Vec<Term> {
+    let mut terms = base(spec, recipe.seed);
     if index == 0 {
         terms.retain(|term| term.reference != Reference::Teacher);
     }
+    let padded = spec.loss == LossSpec::PaddedDistillation;
+    let classes = match spec.classes {
+        ClassesSpec::Scenario if padded => ClassesSpec::Old,
+        classes => classes,
+    };
     // Each set of classes has terms of its own.
-    let sets = match spec.classes {
-        ClassesSpec::Scenario => return terms,
+    let sets = match classes {
+        ClassesSpec::Scenario => {
+            return shared(spec, terms, index, 1, competing(recipe, stream, index));
+        }
         ClassesSpec::All => vec![vec![true; outputs(stream)]],
         ClassesSpec::Old if index == 0 => Vec::new(),
         ClassesSpec::Old => match stream.scenario {
@@ -84,14 +91,43 @@ fn lower(spec: &TermSpec, stream: &Stream, index: usize, seed: u64) -> Vec<Term>
             }
         },
     };
-    sets.into_iter()
+    let sets: Vec<Vec<bool>> = (sets.into_iter())
         .filter(|set| set.contains(&true))
-        .flat_map(|set| {
-            terms
-                .iter()
-                .map(move |term| over(term.clone(), set.clone()))
-        })
-        .collect()
+        .collect();
+    let n = sets.len();
+    let of_set = |set: Vec<bool>| {
+        if padded && stream.scenario == Scenario::Class {
+            let t = spec.temperature.unwrap_or(1.0);
+            let term = wrap(spec, presets::padded_distillation(&spec.on, set, t));
+            let size = competing(recipe, stream, index);
+            return shared(spec, vec![term], index, n, size);
+        }
+        let size = set.iter().filter(|c| **c).count();
+        let only = Combinator::Mask(Classes::Only(set));
+        let terms = terms.iter().map(|term| term.clone().with(only.clone()));
+        shared(spec, terms.collect(), index, n, size)
+    };
+    sets.into_iter().flat_map(of_set).collect()
+}
+
+/// The outputs that compete in a row of the experience.
+fn competing(recipe: &RecipeFile, stream: &Stream, index: usize) -> usize {
+    let sets = ClassSets::at(stream, index, recipe.train.classes).sets;
+    sets[0].iter().filter(|c| **c).count()
+}
+
+/// Terms on one of `sets` sets, of `size` classes, with their part of the whole.
+fn shared(
+    spec: &TermSpec,
+    mut terms: Vec<Term>,
+    index: usize,
+    sets: usize,
+    size: usize,
+) -> Vec<Term> {
+    let mean = if spec.per_class { size.max(1) } else { 1 };
+    let factor = spec.share.factor(index, sets) / mean as f64;
+    terms.iter_mut().for_each(|term| term.weight *= factor);
+    terms
 }
 
 fn members(stream: &Stream, columns: impl IntoIterator<Item = usize>) -> Vec<bool> {
@@ -100,12 +136,6 @@ fn members(stream: &Stream, columns: impl IntoIterator<Item = usize>) -> Vec<boo
         set[c] = true;
     }
     set
-}
-
-fn over(mut term: Term, classes: Vec<bool>) -> Term {
-    term.combinators
-        .push(Combinator::Mask(Classes::Only(classes)));
-    term
 }
 
 /// Whether a term of a recipe compares with `reference`.
@@ -163,6 +193,18 @@ pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
         L::JeffreysDistillation => of_rows(divergence(Generator::Jeffreys)),
         L::TotalVariationDistillation => of_rows(divergence(Generator::TotalVariation)),
         L::FunctionDistance => of_rows(presets::fdr(on)),
+        L::Centre => Term {
+            name: "centre".into(),
+            ..presets::feature_l2(on, Reference::Prototype, Normalisation::ElementMean)
+        }
+        .with(Combinator::Scale(0.5)),
+        L::ShiftedCrossEntropy => Term {
+            name: "shifted-cross-entropy".into(),
+            ..presets::cross_entropy(on)
+        }
+        .with(Combinator::Shift(Shift::PerRow)),
+        // Padded where old and new classes compete, which the experience tells.
+        L::PaddedDistillation => presets::distillation(on, teacher, t(1.0)),
         L::BalancedDistillation | L::BalancedDistillationReversed => {
             // Card S175's width, in nats.
             let reversed = spec.loss == L::BalancedDistillationReversed;
@@ -231,6 +273,32 @@ mod tests {
         let [_, second] = lowered("task", terms);
         assert_eq!(second[0].2, [2, 3]); // the head of the second task
         assert_eq!(second[1].2, [0, 1]);
+    }
+
+    /// `share` is the weighting of van de Ven & Tolias: `1/t` on the new rows, `1 − 1/t` on the old,
+    /// divided among heads; `per-class` divides by the classes the student's softmax runs over.
+    #[test]
+    fn shares_follow_the_number_of_experiences() {
+        let terms = r#"{ on = "new", loss = "cross-entropy", share = "new" },
+                       { on = "new", loss = "padded-distillation", temperature = 2.0,
+                         share = "old", per-class = true, weight = 3.0 }"#;
+        let weights = |scenario: &str, index: usize| {
+            let text = format!(
+                "term = [{terms}]\n[train]\nclasses = \"seen\"\n\
+                 [stream]\ndataset = \"digits\"\nsplit = 5\nscenario = \"{scenario}\"\n"
+            );
+            let recipe = Recipe::parse(&text, &[]).expect("a recipe");
+            let stream = recipe.file().stream.build(&std::env::temp_dir(), 0);
+            let objective = objective(recipe.file(), &stream.expect("digits"), index);
+            objective.validate().expect("terms that fit");
+            (objective.terms.iter().map(|t| t.weight)).collect::<Vec<f64>>()
+        };
+        assert_eq!(weights("class", 0), [1.0]);
+        // The fourth of five experiences: eight classes compete, of which the teacher knows six.
+        assert_eq!(weights("class", 3), [0.25, 3.0 * 0.75 / 8.0]);
+        assert_eq!(weights("domain", 3), [0.25, 3.0 * 0.75 / 2.0]);
+        let head = 3.0 * (1.0 - 0.25) / 3.0 / 2.0;
+        assert_eq!(weights("task", 3), [0.25, head, head, head]);
     }
 
     #[test]

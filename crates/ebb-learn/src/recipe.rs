@@ -11,7 +11,7 @@ use crate::objective::{asks, base};
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::spec::{
     ClassesSpec, DataPlan, KeepSpec, LossSpec, PenaltySpec, PluginSpec, RecipeFile, ReductionSpec,
-    SelectSpec, UpdateSpec,
+    UpdateSpec,
 };
 use ebb_data::{Scenario, StreamSpec};
 use ebb_space::{Carrier, Reference};
@@ -104,15 +104,7 @@ impl Recipe {
 
     /// What the optimizer is built from.
     pub fn optimizer(&self) -> OptimizerSettings {
-        let t = &self.file.train;
-        OptimizerSettings {
-            kind: t.optimizer,
-            momentum: t.momentum,
-            nesterov: t.nesterov,
-            betas: t.betas,
-            eps: t.eps,
-            weight_decay: t.weight_decay,
-        }
+        self.file.train.optimizer_settings()
     }
 }
 
@@ -339,10 +331,7 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
                         .into(),
                 );
             }
-            let concatenated = file
-                .draw
-                .values()
-                .filter(|d| d.select == SelectSpec::Concatenate);
+            let concatenated = file.draw.values().filter(|d| d.select.mixes_in());
             let per_step = matches!(m.keep, KeepSpec::Reservoir | KeepSpec::Ring);
             match concatenated.count() {
                 0 => Ok(()),
@@ -426,7 +415,26 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));
         }
-        let at_label = matches!(term.loss, LossSpec::CrossEntropy | LossSpec::ProxyContrast);
+        let given_by = match term.loss {
+            LossSpec::Centre => Some("centres"),
+            LossSpec::ShiftedCrossEntropy => Some("memorisation-aware"),
+            _ => None,
+        };
+        let there = |p: &PluginSpec| match p {
+            PluginSpec::Centres(_) => given_by == Some("centres"),
+            PluginSpec::MemorisationAware(_) => given_by == Some("memorisation-aware"),
+            _ => false,
+        };
+        if let Some(plugin) = given_by.filter(|_| !file.plugin.iter().any(there)) {
+            return wrong(format!(
+                "{place}: what it compares with comes from a plugin that the recipe does not \
+                 have: add plugin = [{{ kind = \"{plugin}\" }}]"
+            ));
+        }
+        let at_label = matches!(
+            term.loss,
+            LossSpec::CrossEntropy | LossSpec::ShiftedCrossEntropy | LossSpec::ProxyContrast
+        );
         if at_label && term.classes == ClassesSpec::Old {
             return wrong(format!(
                 "{place}: the label of a new example is not among the old classes"
@@ -435,6 +443,11 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
         if at_label && term.classes == ClassesSpec::New && term.on != "new" {
             return wrong(format!(
                 "{place}: the label of a replayed example is not among the new classes"
+            ));
+        }
+        if term.loss == LossSpec::PaddedDistillation && term.classes != ClassesSpec::Scenario {
+            return wrong(format!(
+                "{place}: it looks at the old classes of the teacher by itself; leave `classes` out"
             ));
         }
         for lowered in base(term, file.seed) {

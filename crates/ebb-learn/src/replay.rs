@@ -188,7 +188,7 @@ impl Replay {
                     Select::Weighted(&weights)
                 }
                 // Mixed in by the loader.
-                SelectSpec::Concatenate => continue,
+                SelectSpec::Concatenate | SelectSpec::Union => continue,
             };
             let name = format!("replay:{name}");
             let drawn = self.memory.draw(&name, select, size, step)?;
@@ -277,8 +277,18 @@ impl Replay {
     pub fn concatenated(&self) -> Option<&str> {
         self.draws
             .iter()
-            .find(|(_, d)| d.select == SelectSpec::Concatenate)
+            .find(|(_, d)| d.select.mixes_in())
             .map(|(n, _)| n.as_str())
+    }
+
+    /// How often the memory is repeated beside `rows` new ones that it is mixed into: once, or as
+    /// in the code of Hsu et al. 2018, by its capacity and rounded down.
+    pub fn repeats(&self, rows: usize) -> usize {
+        let once = |d: &DrawSpec| d.select == SelectSpec::Union;
+        match self.draws.values().any(once) {
+            true => 1,
+            false => (rows / self.memory.config().capacity.max(1)).max(1),
+        }
     }
 
     /// Writes the memory under `dir`.

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    agem::AGem, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze,
-    l2::L2, mas::Mas, mir::Mir, refresh::Refresh, si::Si, views::ViewBatch, zeroth::ZerothOrder,
+    agem::AGem, centre::Centres, dgr::Generator, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss,
+    hal::Hal, hft::HalfFreeze, icarl::Herding, l2::L2, mas::Mas, mat::Mat, mir::Mir,
+    refresh::Refresh, si::Si, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::stores_logits;
 use crate::optimizer::Optimizer;
@@ -391,6 +392,10 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Refresh(s) => Box::new(Refresh::new(s.clone())),
         PluginSpec::Fpf(s) => Box::new(Fpf::new(s.clone())),
         PluginSpec::ViewBatch(s) => Box::new(ViewBatch::new(s.clone())),
+        PluginSpec::Herding(s) => Box::new(Herding::new(s.clone())),
+        PluginSpec::Generator(s) => Box::new(Generator::new(s.clone())),
+        PluginSpec::Centres(s) => Box::new(Centres::new(s.clone())),
+        PluginSpec::MemorisationAware(s) => Box::new(Mat::new(s.clone())),
     }
 }
 

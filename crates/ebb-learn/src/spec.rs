@@ -2,7 +2,7 @@
 //!
 //! Everything here is unchecked. [`crate::recipe::Recipe`] lowers it once into something valid.
 
-use crate::optimizer::OptimizerKind;
+use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::schedule::Schedule;
 use ebb_net::NetworkSpec;
 use serde::{Deserialize, Serialize};
@@ -148,6 +148,15 @@ pub enum SelectSpec {
     /// The memory, repeated until it is about as large as the new data, is shuffled into it
     /// (naive rehearsal as in Hsu et al. 2018).
     Concatenate,
+    /// The memory is shuffled into the new data, each record once (iCaRL).
+    Union,
+}
+
+impl SelectSpec {
+    /// Whether the loader mixes the memory into the new data, in the place of a draw a step.
+    pub fn mixes_in(self) -> bool {
+        matches!(self, SelectSpec::Concatenate | SelectSpec::Union)
+    }
 }
 
 /// One named draw from the memory at each step.
@@ -216,6 +225,13 @@ pub enum LossSpec {
     TotalVariationDistillation,
     /// Distance of the probabilities to those stored with the record (FDR).
     FunctionDistance,
+    /// `KL(teacher ‖ student)` with the teacher's probabilities over the old classes, 0 for new
+    /// ones, and the student's over all that compete (van de Ven & Tolias).
+    PaddedDistillation,
+    /// Half the mean squared distance of the features to the centre of the row's class.
+    Centre,
+    /// Cross-entropy with a bias on the logits of each row, which a plugin gives (MAT).
+    ShiftedCrossEntropy,
 }
 
 /// Which classes a term looks at.
@@ -255,6 +271,58 @@ pub struct TermSpec {
     /// Which classes it looks at.
     #[serde(default)]
     pub classes: ClassesSpec,
+    /// A factor that follows the number of experiences.
+    #[serde(default, skip_serializing_if = "ShareSpec::is_default")]
+    pub share: ShareSpec,
+    /// Divides it by the number of classes it looks at, as some code does that averages over them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_class: bool,
+}
+
+impl TermSpec {
+    /// A term of weight 1 with everything else as it is where a recipe says nothing.
+    pub fn new(on: &str, loss: LossSpec) -> Self {
+        Self {
+            on: on.to_owned(),
+            loss,
+            weight: 1.0,
+            temperature: None,
+            gate: None,
+            classes: ClassesSpec::Scenario,
+            share: ShareSpec::One,
+            per_class: false,
+        }
+    }
+}
+
+/// A factor of a term in experience `t`, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShareSpec {
+    /// 1.
+    #[default]
+    One,
+    /// `1/t`: the new experience counts as one of all so far.
+    New,
+    /// `1 − 1/t`, divided among the terms that a `classes = "old"` makes (one a head in
+    /// task-incremental streams).
+    Old,
+}
+
+impl ShareSpec {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The factor in experience `index`, counted from 0, of each of `terms` terms.
+    pub fn factor(self, index: usize, terms: usize) -> f64 {
+        let new = 1.0 / (index + 1) as f64;
+        match self {
+            ShareSpec::One => 1.0,
+            ShareSpec::New => new,
+            ShareSpec::Old => (1.0 - new) / terms.max(1) as f64,
+        }
+    }
 }
 
 fn one() -> f64 {
@@ -317,6 +385,14 @@ pub enum PluginSpec {
     Fpf(crate::methods::fpf::FpfSettings),
     /// Shows every new example in several views at once.
     ViewBatch(crate::methods::views::ViewBatchSettings),
+    /// Keeps exemplars by herding, and answers with the nearest mean of them (iCaRL).
+    Herding(crate::methods::icarl::HerdingSettings),
+    /// Replays what a generative model draws (DGR).
+    Generator(crate::methods::dgr::GeneratorSettings),
+    /// Learns class centres in the first experience and holds them and the classifier.
+    Centres(crate::methods::centre::CentreSettings),
+    /// Biases logits by what networks say that never saw the example (MAT).
+    MemorisationAware(crate::methods::mat::MatSettings),
 }
 
 impl PluginSpec {
@@ -325,12 +401,16 @@ impl PluginSpec {
         match self {
             PluginSpec::Mir(_) => Some("replay:mir"),
             PluginSpec::ViewBatch(_) => Some(crate::methods::views::SUPPORT),
+            PluginSpec::Generator(_) => Some(crate::methods::dgr::SUPPORT),
             PluginSpec::HalfFreeze(_)
             | PluginSpec::FunctionDistance(_)
             | PluginSpec::Gss(_)
             | PluginSpec::Hal(_)
             | PluginSpec::Refresh(_)
-            | PluginSpec::Fpf(_) => None,
+            | PluginSpec::Fpf(_)
+            | PluginSpec::Herding(_)
+            | PluginSpec::Centres(_)
+            | PluginSpec::MemorisationAware(_) => None,
         }
     }
 
@@ -407,6 +487,20 @@ pub struct TrainSpec {
     pub clip: Option<f64>,
     /// Paths (with `*`) that stay bit for bit as they are from the second experience on.
     pub freeze: Vec<String>,
+}
+
+impl TrainSpec {
+    /// What an optimizer is built from.
+    pub fn optimizer_settings(&self) -> OptimizerSettings {
+        OptimizerSettings {
+            kind: self.optimizer,
+            momentum: self.momentum,
+            nesterov: self.nesterov,
+            betas: self.betas,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+        }
+    }
 }
 
 impl Default for TrainSpec {

@@ -109,6 +109,22 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         ),
         ("zeroth-order", vec![("with.queries", "2")]),
         ("view-batch", vec![("train.batch", "8")]),
+        (
+            "icarl",
+            vec![("with.capacity", "60"), ("train.momentum", "0.9")],
+        ),
+        ("dgr", vec![("with.hidden", "[20]"), ("with.latent", "5")]),
+        (
+            "dgr",
+            vec![
+                ("with.hidden", "[20]"),
+                ("with.latent", "5"),
+                ("with.targets", "soft"),
+                ("with.size", "7"),
+            ],
+        ),
+        ("centre", vec![("stream.scenario", "domain")]),
+        ("mat", vec![("train.momentum", "0.9"), ("with.epochs", "2")]),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

@@ -56,6 +56,18 @@ pub fn lwf(on: &str, old: Classes) -> Term {
     .with(Combinator::Mask(old))
 }
 
+/// Distillation from a teacher that answers among the `known` classes alone, 0 for all others, to a
+/// student whose softmax runs over the row's classes: new classes count against the old ones, as in
+/// the public code of van de Ven & Tolias (2019).
+pub fn padded_distillation(on: &str, known: Vec<bool>, t: f64) -> Term {
+    Term {
+        name: "padded-distillation".into(),
+        ..distillation(on, Reference::Teacher, t)
+    }
+    .with(Combinator::Mask(Classes::Row))
+    .with(Combinator::Known(known))
+}
+
 /// `‖softmax z − softmax r‖₂`, not squared, against the stored logits: FDR.
 pub fn fdr(on: &str) -> Term {
     let divergence = Divergence::Bregman(Bregman::Squared(Normalisation::HalfSum));

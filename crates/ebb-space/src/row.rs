@@ -136,7 +136,9 @@ impl<'a> Prepared<'a> {
                         found,
                     });
                 }
-                Combinator::Mask(Classes::Only(set)) if set.len() != carrier.cols => {
+                Combinator::Mask(Classes::Only(set)) | Combinator::Known(set)
+                    if set.len() != carrier.cols =>
+                {
                     let (expected, found) = (carrier.cols, set.len());
                     return Err(Error::Length {
                         what: "a term's class mask",
@@ -285,6 +287,10 @@ impl<'a> Prepared<'a> {
                     (Shift::PerRow, None) => unreachable!("found when the term was prepared"),
                     (Shift::BatchCounts, _) => add(z, allowed, |class| labels.ln[class]),
                 },
+                Combinator::Known(set) => add(r, allowed, |class| match set[class] {
+                    true => 0.0,
+                    false => f64::NEG_INFINITY,
+                }),
                 Combinator::Scramble(key) => {
                     let label = place(self.inputs.rows.labels[i], allowed, self.carrier.cols);
                     scramble(r, label, *key, self.inputs.rows.ids[i]);

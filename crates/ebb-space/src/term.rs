@@ -125,8 +125,8 @@ pub enum Estimator {
     LocalQuadratic,
 }
 
-/// Something that wraps a term. `Temper`, `Shift`, `Mask`, `Target` and `Scramble` change what is
-/// compared; `Scale`, `Weight`, `Gate`, `Root` and the `T²` of `Temper` change the row's value.
+/// Something that wraps a term. `Temper`, `Shift`, `Mask`, `Target`, `Scramble` and `Known` change
+/// what is compared; `Scale`, `Weight`, `Gate`, `Root` and the `T²` of `Temper` change the row's value.
 /// Each group acts in the order of the list.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Combinator {
@@ -157,6 +157,10 @@ pub enum Combinator {
     /// that the key draws for each row: a control that keeps a teacher's confidence and takes away
     /// what it knows of the wrong classes.
     Scramble(Key),
+    /// What the reference knows: its logits outside the set become −∞, so that its probability is 0
+    /// there, while the student's softmax still runs over all allowed classes (distillation padded
+    /// with zeros).
+    Known(Vec<bool>),
 }
 
 /// An additive bias on the student's logits.
@@ -408,6 +412,16 @@ impl Term {
                     && matches!(self.reference, Reference::StoredLogits | Reference::Teacher),
                 "only reference logits can be scrambled",
             ),
+            Combinator::Known(_) => check(
+                self.carrier == Carrier::Probs
+                    && self.estimator == Estimator::Exact
+                    && matches!(self.reference, Reference::StoredLogits | Reference::Teacher)
+                    && matches!(
+                        self.divergence,
+                        Divergence::F(Generator::ForwardKl) | Divergence::CrossEntropy
+                    ),
+                "only stored logits or a teacher's can be cut to what they know, in a forward KL or cross-entropy",
+            ),
             Combinator::Temper { t, .. } => {
                 check(!on_features, "features have no temperature")?;
                 check(*t > 0.0 && t.is_finite(), "a temperature must be positive")
@@ -579,6 +593,7 @@ mod tests {
             term(Probs, kl, Label).with(C::Shift(Shift::BatchCounts)),
             term(Probs, Divergence::CrossEntropy, Label).with(C::Weight(coverage(1.0))),
             term(Probs, kl, Teacher).with(C::Weight(gap(-0.5))),
+            term(Probs, kl, Teacher).with(C::Known(vec![true])),
         ];
         good.iter().for_each(|t| t.validate().unwrap());
         let bad = [
@@ -641,6 +656,8 @@ mod tests {
             term(Probs, kl, Teacher).with(C::Weight(gap(0.0))),
             term(Probs, kl, Label).with(C::Weight(gap(0.5))),
             term(Probs, half, Teacher).with(C::Weight(gap(0.5))),
+            term(Probs, kl, Label).with(C::Known(vec![true])),
+            term(Probs, Divergence::F(Generator::ReverseKl), Teacher).with(C::Known(vec![true])),
             Term {
                 estimator: Estimator::ReferenceSampled,
                 ..term(Logits, pl(1.0), Teacher)

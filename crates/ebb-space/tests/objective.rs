@@ -2,9 +2,9 @@
 
 use ebb_space::presets::{
     balanced_distillation, bernoulli, coverage, cpr, cross_entropy, distillation, fdr, feature_l2,
-    feature_margin, logits_l2, lwf, ofa, output_norm, plackett_luce, prototype_relation,
-    proxy_contrast, proxy_distillation, similarity_distillation, sinkhorn, smoothed_cross_entropy,
-    sup_con,
+    feature_margin, logits_l2, lwf, ofa, output_norm, padded_distillation, plackett_luce,
+    prototype_relation, proxy_contrast, proxy_distillation, similarity_distillation, sinkhorn,
+    smoothed_cross_entropy, sup_con,
 };
 use ebb_space::{
     BatchLoss, Bregman, Carrier, CarrierGrads, Choices, Classes, Combinator, Divergence, Error,
@@ -882,6 +882,36 @@ fn a_masked_label_leaves_the_teachers_order() {
         b.rows.labels[i] = (0..3).max_by(|&x, &y| r[x].total_cmp(&r[y])).unwrap() as u32;
     }
     assert_eq!(value, b.one(ranked()).0);
+}
+
+/// The published formula, `−t² Σ_j q_j ln p_j` with q padded with zeros, up to the entropy of q.
+#[test]
+fn padding_gives_unknown_classes_no_probability() {
+    let mut b = Batch::new();
+    b.rows.class_set = None;
+    let (t, known) = (2.0, 3);
+    let padded: Vec<bool> = (0..K).map(|c| c < known).collect();
+    let term = padded_distillation("all", padded, t);
+    let (value, grads) = b.one(term);
+    let q = |i: usize| softmax(&row(&b.teacher, i)[..known], t);
+    let p = |i: usize| softmax(row(&b.z, i), t);
+    let want = mean(&ALL, |i| {
+        let pairs = q(i).into_iter().zip(p(i));
+        t * t * pairs.map(|(q, p)| q * (q / p).ln()).sum::<f64>()
+    });
+    close(value, want, 1e-6, "padded distillation");
+    for i in ALL {
+        for c in 0..K {
+            let q = q(i).get(c).copied().unwrap_or(0.0);
+            let want = t * (p(i)[c] - q) / ALL.len() as f64;
+            close(
+                f64::from(grads.logits[i * K + c]),
+                want,
+                1e-6,
+                "its gradient",
+            );
+        }
+    }
 }
 
 /// PCR as its code has it: every row against the proxies of all rows' labels.

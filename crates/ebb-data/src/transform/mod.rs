@@ -179,6 +179,11 @@ impl Transform {
         self.0.scale.apply(0.0)
     }
 
+    /// How raw values become those of the network's input.
+    pub fn scale(&self) -> Normalise {
+        self.0.scale
+    }
+
     /// Number of values that come out of a record.
     pub fn features(&self) -> usize {
         self.0.output.iter().product()

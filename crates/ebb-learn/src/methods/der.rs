@@ -58,12 +58,9 @@ impl Default for DerPlusPlusSettings {
 
 fn parts(capacity: usize, replay: usize, alpha: f64) -> Parts {
     let logits = TermSpec {
-        on: "replay:a".to_owned(),
-        loss: LossSpec::LogitsL2,
         weight: alpha,
-        temperature: None,
-        gate: None,
         classes: ClassesSpec::All,
+        ..TermSpec::new("replay:a", LossSpec::LogitsL2)
     };
     Parts {
         memory: Some(MemorySpec {

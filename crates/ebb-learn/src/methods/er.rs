@@ -11,8 +11,7 @@
 
 use crate::methods::{MethodCard, settings};
 use crate::spec::{
-    ClassesSpec, DrawSpec, KeepSpec, LossSpec, MemorySpec, Parts, ReductionSpec, SelectSpec,
-    TermSpec,
+    DrawSpec, KeepSpec, LossSpec, MemorySpec, Parts, ReductionSpec, SelectSpec, TermSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,12 +44,8 @@ impl Default for ErSettings {
 /// Cross-entropy on the rows called `on`.
 pub(crate) fn cross_entropy(on: &str, weight: f64) -> TermSpec {
     TermSpec {
-        on: on.to_owned(),
-        loss: LossSpec::CrossEntropy,
         weight,
-        temperature: None,
-        gate: None,
-        classes: ClassesSpec::Scenario,
+        ..TermSpec::new(on, LossSpec::CrossEntropy)
     }
 }
 

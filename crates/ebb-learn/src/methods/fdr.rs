@@ -20,8 +20,7 @@ use crate::methods::{MethodCard, settings};
 use crate::oracle::PassResult;
 use crate::plugin::{Plugin, Scene};
 use crate::spec::{
-    ClassesSpec, KeepSpec, LossSpec, MemorySpec, Parts, PluginSpec, ReductionSpec, SelectSpec,
-    TermSpec,
+    KeepSpec, LossSpec, MemorySpec, Parts, PluginSpec, ReductionSpec, SelectSpec, TermSpec,
 };
 use ebb_memory::Select;
 use ebb_space::{Classes, Combinator, Objective, Reduction, Weights, presets};
@@ -159,12 +158,8 @@ pub const FDR: MethodCard = MethodCard {
                 parts.draw =
                     BTreeMap::from([("a".to_owned(), draw(SelectSpec::Uniform, s.replay))]);
                 parts.term.push(TermSpec {
-                    on: "replay:a".to_owned(),
-                    loss: LossSpec::FunctionDistance,
                     weight: s.alpha,
-                    temperature: None,
-                    gate: None,
-                    classes: ClassesSpec::Scenario,
+                    ..TermSpec::new("replay:a", LossSpec::FunctionDistance)
                 });
             }
             Steps::Two => parts.plugin.push(PluginSpec::FunctionDistance(FdrStep {

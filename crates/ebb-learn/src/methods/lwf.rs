@@ -46,12 +46,10 @@ pub const LWF: MethodCard = MethodCard {
     expand: |with, _| {
         let s: LwfSettings = crate::methods::read(with)?;
         let keep = TermSpec {
-            on: "new".to_owned(),
-            loss: LossSpec::Distillation,
             weight: s.lambda,
             temperature: Some(s.temperature),
-            gate: None,
             classes: ClassesSpec::Old,
+            ..TermSpec::new("new", LossSpec::Distillation)
         };
         Ok(Parts {
             term: vec![cross_entropy("new", 1.0), keep],

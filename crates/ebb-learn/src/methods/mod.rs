@@ -1,7 +1,9 @@
 //! The methods: one file each, and the table of them.
 
 pub mod agem;
+pub mod centre;
 pub mod der;
+pub mod dgr;
 pub mod er;
 pub mod ewc;
 pub mod fdr;
@@ -12,9 +14,11 @@ pub mod gem;
 pub mod gss;
 pub mod hal;
 pub mod hft;
+pub mod icarl;
 pub mod l2;
 pub mod lwf;
 pub mod mas;
+pub mod mat;
 pub mod mir;
 pub mod refresh;
 pub mod si;
@@ -133,6 +137,10 @@ pub const ALL: &[MethodCard] = &[
     fpf::K_FPF,
     zeroth::ZEROTH_ORDER,
     views::VIEW_BATCH,
+    icarl::ICARL,
+    dgr::DGR,
+    centre::CENTRE,
+    mat::MAT,
 ];
 
 /// The method called `name`.
