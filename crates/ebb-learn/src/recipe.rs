@@ -426,6 +426,11 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));
         }
+        if asks(term, Reference::StoredFeatures) && replayed.is_none() {
+            return wrong(format!(
+                "{place}: features are stored with replayed examples; put it on `replay:NAME`"
+            ));
+        }
         let at_label = matches!(term.loss, LossSpec::CrossEntropy | LossSpec::ProxyContrast);
         if at_label && term.classes == ClassesSpec::Old {
             return wrong(format!(

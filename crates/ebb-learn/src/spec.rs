@@ -216,6 +216,8 @@ pub enum LossSpec {
     TotalVariationDistillation,
     /// Distance of the probabilities to those stored with the record (FDR).
     FunctionDistance,
+    /// Which rows' features are alike, as those stored with the records have it (HPCR's SCD).
+    StoredSimilarity,
 }
 
 /// Which classes a term looks at.
@@ -317,6 +319,16 @@ pub enum PluginSpec {
     Fpf(crate::methods::fpf::FpfSettings),
     /// Shows every new example in several views at once.
     ViewBatch(crate::methods::views::ViewBatchSettings),
+    /// Lets the weight of the proxy contrast rise and fall (HPCR).
+    ProxyCycle(crate::methods::pcr::ProxyCycleSettings),
+    /// Pulls prototypes to their classes' features, and not the other way round (PRD).
+    PrototypePull(crate::methods::prd::PullSettings),
+    /// Learns the weights of new and replayed rows (relational experience replay).
+    Relational(crate::methods::rer::RelationalSettings),
+    /// Weighs two distillations by the shares of old classes and of replayed rows.
+    TwoLevels(crate::methods::rkd::TwoLevelsSettings),
+    /// Weighs rows by how fast their group forgets (HFC).
+    Compensation(crate::methods::hfc::CompensationSettings),
 }
 
 impl PluginSpec {
@@ -330,8 +342,18 @@ impl PluginSpec {
             | PluginSpec::Gss(_)
             | PluginSpec::Hal(_)
             | PluginSpec::Refresh(_)
-            | PluginSpec::Fpf(_) => None,
+            | PluginSpec::Fpf(_)
+            | PluginSpec::ProxyCycle(_)
+            | PluginSpec::PrototypePull(_)
+            | PluginSpec::Relational(_)
+            | PluginSpec::TwoLevels(_)
+            | PluginSpec::Compensation(_) => None,
         }
+    }
+
+    /// Whether it trains the classifier at the labels of new rows itself.
+    pub fn teaches_labels(&self) -> bool {
+        matches!(self, PluginSpec::PrototypePull(_))
     }
 
     /// Whether it needs the logits of remembered examples to be stored.

@@ -109,6 +109,20 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         ),
         ("zeroth-order", vec![("with.queries", "2")]),
         ("view-batch", vec![("train.batch", "8")]),
+        (
+            "hpcr",
+            vec![
+                ("with.capacity", "60"),
+                ("network.head", "{ kind = 'cosine', scale = 11.1 }"),
+            ],
+        ),
+        ("prd", vec![("network.head", "prototypes")]),
+        (
+            "relational",
+            vec![("with.capacity", "60"), ("with.every", "2")],
+        ),
+        ("hfc", vec![("with.capacity", "60")]),
+        ("rehearsal-kd", vec![("with.capacity", "60")]),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

@@ -1,6 +1,7 @@
 //! The methods: one file each, and the table of them.
 
 pub mod agem;
+pub mod bdkd;
 pub mod der;
 pub mod er;
 pub mod ewc;
@@ -11,13 +12,20 @@ pub mod gdumb;
 pub mod gem;
 pub mod gss;
 pub mod hal;
+pub mod hfc;
 pub mod hft;
 pub mod l2;
 pub mod lwf;
 pub mod mas;
 pub mod mir;
+pub mod pcr;
+pub mod pld;
+pub mod prd;
 pub mod refresh;
+pub mod rer;
+pub mod rkd;
 pub mod si;
+pub mod sinkd;
 #[cfg(test)]
 mod staging;
 pub mod views;
@@ -132,6 +140,15 @@ pub const ALL: &[MethodCard] = &[
     fpf::K_FPF,
     zeroth::ZEROTH_ORDER,
     views::VIEW_BATCH,
+    pcr::PCR,
+    pcr::HPCR,
+    prd::PRD,
+    pld::PLD,
+    bdkd::BD_KD,
+    sinkd::SINKD,
+    rer::RELATIONAL,
+    hfc::HFC,
+    rkd::REHEARSAL_KD,
 ];
 
 /// The method called `name`.
