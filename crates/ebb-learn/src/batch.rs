@@ -15,6 +15,8 @@ pub struct Batch {
     pub ids: Vec<ExampleId>,
     /// Logits stored with replayed rows, aligned (other rows hold 0).
     pub stored_logits: Option<Vec<f32>>,
+    /// Features stored with replayed rows, aligned (other rows hold 0).
+    pub stored_features: Option<Vec<f32>>,
     /// A detached factor of each row, for terms that are weighted by row.
     pub row_weights: Option<Vec<f32>>,
     /// An additive bias of each row's logits, `[rows, outputs]`, for terms that are shifted by row.
@@ -48,6 +50,7 @@ impl Batch {
             },
             ids: self.ids[range].to_vec(),
             stored_logits: None,
+            stored_features: None,
             row_weights: None,
             shifts: None,
             prototypes: None,
@@ -62,6 +65,8 @@ pub struct Collect {
     pub x: Vec<f32>,
     /// Stored logits of the replayed rows, aligned.
     pub stored_logits: Vec<f32>,
+    /// Stored features of the replayed rows, aligned.
+    pub stored_features: Vec<f32>,
     rows: Rows,
     ids: Vec<ExampleId>,
 }
@@ -119,11 +124,17 @@ impl Collect {
             self.stored_logits.resize(n * outputs, 0.0);
             self.stored_logits
         });
+        let stored_features = (!self.stored_features.is_empty()).then(|| {
+            self.stored_features
+                .resize(n * model.network().features(), 0.0);
+            self.stored_features
+        });
         Batch {
             x: model.input(self.x, n),
             rows: self.rows,
             ids: self.ids,
             stored_logits,
+            stored_features,
             row_weights: None,
             shifts: None,
             prototypes: None,

@@ -22,6 +22,7 @@ use ebb_record::{
     RunDir, Start, Step, Summary, Verb,
 };
 use ebb_space::{ExampleId, Objective, Reference, Weights};
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -332,6 +333,11 @@ impl Run {
         plugins(&mut self.s, at, lr, |p, scene| {
             p.before_step(scene, &mut batch)
         })?;
+        let mut objective = Cow::Borrowed(objective);
+        plugins(&mut self.s, at, lr, |p, scene| {
+            p.reshape(scene, &batch, &mut objective)
+        })?;
+        let objective = objective.as_ref();
         let mut context = StepContext {
             oracle: &mut self.s.oracle,
             objective,
@@ -467,6 +473,7 @@ impl Run {
                     stream: &self.s.stream,
                     items: new,
                     logits: &pass.logits[..new.len() * outputs],
+                    features: &pass.features,
                     experience: index,
                     step,
                 })
@@ -700,20 +707,23 @@ impl Run {
             return Ok(());
         };
         let train = self.s.stream.experiences[index].train.clone();
-        let stored = replay.memory.config().form.logits.is_some();
-        // Logits, where the memory keeps them, are those of the finished experience.
-        let mut logits = Vec::new();
-        if stored {
+        let form = replay.memory.config().form;
+        // Logits and features, where the memory keeps them, are those of the finished experience.
+        let (mut logits, mut features) = (Vec::new(), Vec::new());
+        if form.logits.is_some() || form.features.is_some() {
             for chunk in train.chunks(256) {
                 let mut x = Vec::new();
                 self.s.stream.gather(Part::Train, chunk, &mut x);
-                logits.extend(self.s.oracle.logits(x, chunk.len()));
+                let (z, f) = self.s.oracle.outputs(x, chunk.len());
+                logits.extend(z);
+                features.extend(f);
             }
         }
         replay.offer(&Offered {
             stream: &self.s.stream,
             items: &train,
             logits: &logits,
+            features: &features,
             experience: index,
             step: self.s.position.step,
         })

@@ -1,7 +1,7 @@
 //! Lowers the terms of a recipe to the objective of one experience.
 
 use crate::seen::{ClassSets, head, outputs, seen_columns, seen_heads};
-use crate::spec::{ClassesSpec, LossSpec, RecipeFile, ReductionSpec, TermSpec};
+use crate::spec::{ClassesSpec, LossSpec, PluginSpec, RecipeFile, ReductionSpec, TermSpec};
 use ebb_data::{Scenario, Stream};
 use ebb_space::{
     Choices, Classes, Combinator, Divergence, Generator, Key, Normalisation, Objective, Reduction,
@@ -22,7 +22,8 @@ pub fn objective(recipe: &RecipeFile, stream: &Stream, index: usize) -> Objectiv
         .flat_map(|spec| lower(spec, recipe, stream, index))
         .collect();
     let teaches = |t: &TermSpec| (t.on == "new" || t.on == "all") && teaches_labels(t, index);
-    if !recipe.term.iter().any(teaches) {
+    let taught = recipe.plugin.iter().any(PluginSpec::teaches_labels);
+    if !taught && !recipe.term.iter().any(teaches) {
         terms.insert(0, presets::cross_entropy("new"));
     }
     Objective { terms, reduction }
@@ -148,6 +149,11 @@ pub fn stores_logits(spec: &TermSpec) -> bool {
     spec.on.starts_with("replay") && asks(spec, Reference::StoredLogits)
 }
 
+/// Whether a term of a recipe needs the features of remembered examples to be stored.
+pub fn stores_features(spec: &TermSpec) -> bool {
+    asks(spec, Reference::StoredFeatures)
+}
+
 /// The terms that a loss stands for, over all classes or the scenario's.
 pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
     use LossSpec as L;
@@ -188,6 +194,9 @@ pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
         L::ProxyContrast => presets::proxy_contrast(on, t(1.0)),
         L::ProxyDistillation => presets::proxy_distillation(on),
         L::SimilarityDistillation => presets::similarity_distillation(on, teacher, t(0.09)),
+        L::StoredSimilarity => {
+            presets::similarity_distillation(on, Reference::StoredFeatures, t(0.09))
+        }
         L::ReverseDistillation => of_rows(divergence(Generator::ReverseKl)),
         L::JensenShannonDistillation => of_rows(divergence(Generator::JensenShannon)),
         L::JeffreysDistillation => of_rows(divergence(Generator::Jeffreys)),

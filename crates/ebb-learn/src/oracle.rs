@@ -29,6 +29,8 @@ pub struct PassResult {
     pub value: ObjectiveValue,
     /// `[rows, outputs]`, at the weights the gradient was taken at.
     pub logits: Vec<f32>,
+    /// `[rows, width]`, at the same weights; empty where no term looks at them.
+    pub features: Vec<f32>,
 }
 
 /// Classifies by features: nearest class mean, a posterior over classes.
@@ -114,6 +116,7 @@ impl Oracle {
             features: view(features.as_deref(), rows, width)?,
             references: References {
                 stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
+                stored_features: view(batch.stored_features.as_deref(), rows, width)?,
                 teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
                 teacher_features: view(teacher_features.as_deref(), rows, width)?,
                 prototypes: view(batch.prototypes.as_deref(), rows, width)?,
@@ -136,7 +139,12 @@ impl Oracle {
         let mut gradients = root.backward();
         leaves.collect(&mut gradients, into);
         self.count(rows);
-        Ok((PassResult { value, logits }, taps, gradients))
+        let pass = PassResult {
+            value,
+            logits,
+            features: features.unwrap_or_default(),
+        };
+        Ok((pass, taps, gradients))
     }
 
     fn count(&mut self, rows: usize) {
@@ -230,6 +238,7 @@ impl Oracle {
             features: Some(View::new(&features, rows, width)?),
             references: References {
                 stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
+                stored_features: view(batch.stored_features.as_deref(), rows, width)?,
                 teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
                 teacher_features: view(teacher_features.as_deref(), rows, width)?,
                 prototypes: view(batch.prototypes.as_deref(), rows, width)?,
@@ -239,7 +248,11 @@ impl Oracle {
             },
         };
         let value = objective.evaluate(&inputs, &mut self.grads)?;
-        Ok(PassResult { value, logits })
+        Ok(PassResult {
+            value,
+            logits,
+            features,
+        })
     }
 
     fn ask_teacher(
@@ -262,6 +275,13 @@ impl Oracle {
     pub fn logits(&mut self, x: Vec<f32>, rows: usize) -> Vec<f32> {
         let x = self.model.input(x, rows);
         slices::to_vec(&self.model.forward(x, &mut Taps::none()).logits)
+    }
+
+    /// Logits and features of `x` (`rows x inputs`), in evaluation mode and without a graph.
+    pub fn outputs(&mut self, x: Vec<f32>, rows: usize) -> (Vec<f32>, Vec<f32>) {
+        let x = self.model.input(x, rows);
+        let out = self.model.forward(x, &mut Taps::none());
+        (slices::to_vec(&out.logits), slices::to_vec(&out.features))
     }
 
     /// What the model answers to `x` (`rows x inputs`), a score an output: its logits, or what

@@ -16,6 +16,7 @@ use ebb_data::{Item, Part, Stream};
 use ebb_space::{Key, Mask, Objective, Weights};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a plugin has at hand at an event.
@@ -186,6 +187,20 @@ pub trait Plugin: Send {
     /// # Errors
     /// When a pass fails.
     fn before_step(&mut self, _scene: &mut Scene, _batch: &mut Batch) -> Result<()> {
+        Ok(())
+    }
+
+    /// Changes the objective of this step alone, once its batch stands: `to_mut` gives a copy of
+    /// its own to it. [`Scene::objective`] stays that of the experience.
+    ///
+    /// # Errors
+    /// When a pass fails.
+    fn reshape(
+        &mut self,
+        _scene: &mut Scene,
+        _batch: &Batch,
+        _objective: &mut Cow<Objective>,
+    ) -> Result<()> {
         Ok(())
     }
 

@@ -415,6 +415,11 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));
         }
+        if asks(term, Reference::StoredFeatures) && replayed.is_none() {
+            return wrong(format!(
+                "{place}: features are stored with replayed examples; put it on `replay:NAME`"
+            ));
+        }
         let given_by = match term.loss {
             LossSpec::Centre => Some("centres"),
             LossSpec::ShiftedCrossEntropy => Some("memorisation-aware"),

@@ -31,6 +31,8 @@ pub struct Offered<'a> {
     pub items: &'a [Item],
     /// The logits the network gave them, a row each; read only if the memory stores them.
     pub logits: &'a [f32],
+    /// Their features, a row each; read only if the memory stores them.
+    pub features: &'a [f32],
     /// Which experience they belong to.
     pub experience: usize,
     /// Step of the run.
@@ -39,7 +41,7 @@ pub struct Offered<'a> {
 
 impl Replay {
     /// An empty memory. `experiences` divides a ring's capacity; logits are stored when a term
-    /// asks for them.
+    /// asks for them, and so are features, of the width given.
     ///
     /// # Errors
     /// When the capacity cannot be divided.
@@ -49,6 +51,7 @@ impl Replay {
         inputs: usize,
         outputs: usize,
         stores_logits: bool,
+        features: Option<usize>,
         experiences: usize,
         class_sets: ClassSets,
         key: Key,
@@ -69,7 +72,7 @@ impl Replay {
                 input: inputs,
                 payload: Payload::F32,
                 logits: stores_logits.then_some(outputs),
-                features: None,
+                features,
             },
         };
         Ok(Self {
@@ -139,18 +142,20 @@ impl Replay {
         let admitted: Vec<Item> = plan.admitted().iter().map(item).collect();
         let mut x = Vec::new();
         offered.stream.gather(Part::Train, &admitted, &mut x);
-        let stored = self.memory.config().form.logits.is_some().then(|| {
-            let row = |i: &u32| (start + *i as usize) * self.outputs;
-            plan.admitted()
-                .iter()
-                .flat_map(|i| &offered.logits[row(i)..row(i) + self.outputs])
-                .copied()
-                .collect::<Vec<f32>>()
-        });
+        let form = self.memory.config().form;
+        let sidecar = |width: Option<usize>, values: &[f32]| {
+            // What an offer lacks is missed, and named, where the records enter.
+            let width = width.filter(|w| values.len() >= offered.items.len() * w)?;
+            let row = |i: &u32| (start + *i as usize) * width;
+            let rows = (plan.admitted().iter()).flat_map(|i| &values[row(i)..row(i) + width]);
+            Some(rows.copied().collect::<Vec<f32>>())
+        };
+        let logits = sidecar(form.logits, offered.logits);
+        let features = sidecar(form.features, offered.features);
         let rows = Records {
             inputs: Values::F32(&x),
-            logits: stored.as_deref(),
-            features: None,
+            logits: logits.as_deref(),
+            features: features.as_deref(),
         };
         self.memory.commit(plan, &rows)?;
         Ok(())
@@ -224,6 +229,11 @@ impl Replay {
             collect.stored_logits.resize(before * self.outputs, 0.0);
             self.memory
                 .gather_logits(slots, &mut collect.stored_logits)?;
+        }
+        if let Some(width) = self.memory.config().form.features {
+            collect.stored_features.resize(before * width, 0.0);
+            self.memory
+                .gather_features(slots, &mut collect.stored_features)?;
         }
         Ok(())
     }

@@ -3,10 +3,11 @@
 use crate::error::{Error, Result};
 use crate::methods::{
     agem::AGem, centre::Centres, dgr::Generator, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss,
-    hal::Hal, hft::HalfFreeze, icarl::Herding, l2::L2, mas::Mas, mat::Mat, mir::Mir,
-    refresh::Refresh, si::Si, views::ViewBatch, zeroth::ZerothOrder,
+    hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, l2::L2, mas::Mas, mat::Mat,
+    mir::Mir, pcr::ProxyCycle, prd::PrototypePull, refresh::Refresh, rer::Relational,
+    rkd::TwoLevels, si::Si, views::ViewBatch, zeroth::ZerothOrder,
 };
-use crate::objective::stores_logits;
+use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
 use crate::oracle::{Meter, Oracle};
 use crate::penalty::Penalty;
@@ -127,6 +128,7 @@ impl Session {
                 outputs,
                 file.term.iter().any(stores_logits)
                     || file.plugin.iter().any(PluginSpec::stores_logits),
+                (file.term.iter().any(stores_features)).then(|| model.network().features()),
                 stream.experiences.len(),
                 class_sets,
                 key.sub("memory"),
@@ -396,6 +398,11 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Generator(s) => Box::new(Generator::new(s.clone())),
         PluginSpec::Centres(s) => Box::new(Centres::new(s.clone())),
         PluginSpec::MemorisationAware(s) => Box::new(Mat::new(s.clone())),
+        PluginSpec::ProxyCycle(s) => Box::new(ProxyCycle::new(s.clone())),
+        PluginSpec::PrototypePull(s) => Box::new(PrototypePull::new(s.clone())),
+        PluginSpec::Relational(s) => Box::new(Relational::new(s.clone())),
+        PluginSpec::TwoLevels(_) => Box::new(TwoLevels),
+        PluginSpec::Compensation(s) => Box::new(Compensation::new(s.clone())),
     }
 }
 

@@ -232,6 +232,8 @@ pub enum LossSpec {
     Centre,
     /// Cross-entropy with a bias on the logits of each row, which a plugin gives (MAT).
     ShiftedCrossEntropy,
+    /// Which rows' features are alike, as those stored with the records have it (HPCR's SCD).
+    StoredSimilarity,
 }
 
 /// Which classes a term looks at.
@@ -393,6 +395,16 @@ pub enum PluginSpec {
     Centres(crate::methods::centre::CentreSettings),
     /// Biases logits by what networks say that never saw the example (MAT).
     MemorisationAware(crate::methods::mat::MatSettings),
+    /// Lets the weight of the proxy contrast rise and fall (HPCR).
+    ProxyCycle(crate::methods::pcr::ProxyCycleSettings),
+    /// Pulls prototypes to their classes' features, and not the other way round (PRD).
+    PrototypePull(crate::methods::prd::PullSettings),
+    /// Learns the weights of new and replayed rows (relational experience replay).
+    Relational(crate::methods::rer::RelationalSettings),
+    /// Weighs two distillations by the shares of old classes and of replayed rows.
+    TwoLevels(crate::methods::rkd::TwoLevelsSettings),
+    /// Weighs rows by how fast their group forgets (HFC).
+    Compensation(crate::methods::hfc::CompensationSettings),
 }
 
 impl PluginSpec {
@@ -410,8 +422,18 @@ impl PluginSpec {
             | PluginSpec::Fpf(_)
             | PluginSpec::Herding(_)
             | PluginSpec::Centres(_)
-            | PluginSpec::MemorisationAware(_) => None,
+            | PluginSpec::MemorisationAware(_)
+            | PluginSpec::ProxyCycle(_)
+            | PluginSpec::PrototypePull(_)
+            | PluginSpec::Relational(_)
+            | PluginSpec::TwoLevels(_)
+            | PluginSpec::Compensation(_) => None,
         }
+    }
+
+    /// Whether it trains the classifier at the labels of new rows itself.
+    pub fn teaches_labels(&self) -> bool {
+        matches!(self, PluginSpec::PrototypePull(_))
     }
 
     /// Whether it needs the logits of remembered examples to be stored.

@@ -125,6 +125,20 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         ),
         ("centre", vec![("stream.scenario", "domain")]),
         ("mat", vec![("train.momentum", "0.9"), ("with.epochs", "2")]),
+        (
+            "hpcr",
+            vec![
+                ("with.capacity", "60"),
+                ("network.head", "{ kind = 'cosine', scale = 11.1 }"),
+            ],
+        ),
+        ("prd", vec![("network.head", "prototypes")]),
+        (
+            "relational",
+            vec![("with.capacity", "60"), ("with.every", "2")],
+        ),
+        ("hfc", vec![("with.capacity", "60")]),
+        ("rehearsal-kd", vec![("with.capacity", "60")]),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

@@ -173,6 +173,10 @@ impl Network for Cnn {
         self.heads.outputs()
     }
 
+    fn features(&self) -> usize {
+        self.heads.features()
+    }
+
     fn taps(&self) -> Vec<String> {
         let blocks = (0..self.channels.len())
             .flat_map(|i| ["in", "pre", "out"].map(|at| format!("blocks.{i}.{at}")));

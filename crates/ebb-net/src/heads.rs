@@ -31,6 +31,9 @@ pub enum HeadKind {
         #[serde(default)]
         learn: bool,
     },
+    /// `w·f / |w|`: the nearest prototype in angle, whose score grows with the features' length.
+    #[serde(deserialize_with = "nothing_else")]
+    Prototypes,
 }
 
 fn cosine_scale() -> f64 {
@@ -39,7 +42,11 @@ fn cosine_scale() -> f64 {
 
 impl Word for HeadKind {
     fn word(&self) -> Option<&'static str> {
-        matches!(self, HeadKind::Linear).then_some("linear")
+        match self {
+            HeadKind::Linear => Some("linear"),
+            HeadKind::Prototypes => Some("prototypes"),
+            HeadKind::Cosine { .. } => None,
+        }
     }
 }
 
@@ -102,7 +109,7 @@ impl Heads {
             let second = match self.kind {
                 HeadKind::Linear => Some((format!("{name}.bias"), vec![self.width])),
                 HeadKind::Cosine { learn: true, .. } => Some((format!("{name}.scale"), vec![1])),
-                HeadKind::Cosine { learn: false, .. } => None,
+                HeadKind::Cosine { learn: false, .. } | HeadKind::Prototypes => None,
             };
             std::iter::once(weight).chain(second)
         })
@@ -150,16 +157,15 @@ impl Heads {
                     fused_linear(features.clone(), w, b, Activation::Identity)
                 })
                 .collect(),
+            HeadKind::Prototypes => heads
+                .map(|t| self.along(features.clone(), pass.param(self.first + t)))
+                .collect(),
             HeadKind::Cosine { scale, learn } => {
                 let f = unit_rows(features.clone());
-                let none = Tensor::zeros([self.width], &f.device().without_autodiff());
                 heads
                     .map(|t| {
                         let at = self.first + if learn { 2 * t } else { t };
-                        let shape = [self.width, self.features];
-                        let w = unit_rows(pass.param(at).reshape(shape));
-                        let w = w.reshape([self.width * self.features]);
-                        let cos = fused_linear(f.clone(), w, none.clone(), Activation::Identity);
+                        let cos = self.along(f.clone(), pass.param(at));
                         if learn {
                             cos * pass.param(at + 1).reshape([1, 1])
                         } else {
@@ -169,6 +175,19 @@ impl Heads {
                     .collect()
             }
         }
+    }
+
+    /// `f·w/|w|` for every class.
+    fn along(&self, f: Tensor<2>, w: Tensor<1>) -> Tensor<2> {
+        let none = Tensor::zeros([self.width], &f.device().without_autodiff());
+        let w = unit_rows(w.reshape([self.width, self.features]));
+        let w = w.reshape([self.width * self.features]);
+        fused_linear(f, w, none, Activation::Identity)
+    }
+
+    /// Width of what they read.
+    pub fn features(&self) -> usize {
+        self.features
     }
 
     /// All outputs.

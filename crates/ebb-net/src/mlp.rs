@@ -147,6 +147,10 @@ impl Network for Mlp {
         self.heads.outputs()
     }
 
+    fn features(&self) -> usize {
+        self.heads.features()
+    }
+
     fn taps(&self) -> Vec<String> {
         let layers = self.names.iter();
         std::iter::once("input".to_owned())

@@ -88,6 +88,9 @@ pub trait Network: Send + Sync + std::fmt::Debug {
     /// Outputs of the last layer (all heads side by side).
     fn outputs(&self) -> usize;
 
+    /// Width of the features.
+    fn features(&self) -> usize;
+
     /// Every activation's name, in the order a pass meets them. The first is `input`:
     /// differentiating it gives the gradient with respect to `x`.
     fn taps(&self) -> Vec<String>;

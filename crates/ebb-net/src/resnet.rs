@@ -223,6 +223,10 @@ impl Network for ResNet {
         self.heads.outputs()
     }
 
+    fn features(&self) -> usize {
+        self.heads.features()
+    }
+
     fn taps(&self) -> Vec<String> {
         let blocks = self.blocks.iter().map(|b| format!("{}.out", b.name));
         ["input", "stem.out"]

@@ -391,6 +391,10 @@ impl Network for Autoencoder {
         self.inputs()
     }
 
+    fn features(&self) -> usize {
+        2 * self.latent
+    }
+
     fn taps(&self) -> Vec<String> {
         let out = |layers: &[Dense]| layers.iter().map(|l| l.out.clone()).collect::<Vec<_>>();
         let (encoder, decoder) = self.layers.split_at(self.middle);

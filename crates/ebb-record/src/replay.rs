@@ -15,6 +15,8 @@ pub struct Replay {
     pub start: Start,
     /// Accuracy after each experience.
     pub matrix: AccuracyMatrix,
+    /// Mean loss on each test set, when it was last evaluated whole.
+    pub losses: Vec<Option<f64>>,
     /// The reducers over the panel, their gaps closed if the run has ended.
     pub panel: Panel,
     /// Accuracy at each evaluated step.
@@ -76,6 +78,7 @@ impl Replay {
         let start = start.ok_or(Error::NotBegun)?;
         let mut replay = Replay {
             matrix: start.empty_matrix()?,
+            losses: Vec::new(),
             panel: start.panel()?,
             curves: Curves::new(start.curriculum()?.sets()),
             start,
@@ -116,6 +119,11 @@ impl Replay {
                         n: c.n,
                     },
                 )?;
+                // The matrix knows the set, so its number is no larger than theirs.
+                if self.losses.len() <= c.set {
+                    self.losses.resize(c.set + 1, None);
+                }
+                self.losses[c.set] = Some(c.loss).filter(|l| l.is_finite());
             }
             Record::Step(step) => {
                 self.cost.steps = Some(step.step);

@@ -56,6 +56,9 @@ pub struct Summary {
     pub matrix: Vec<Vec<Option<f64>>>,
     /// Accuracy on test set `j` before any learning.
     pub initial: Vec<Option<f64>>,
+    /// Mean loss on test set `j` when it was last evaluated whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<Option<f64>>,
     /// Every metric that has a value, over the last row and over the panel.
     pub numbers: Vec<Number>,
     /// What each switch did to each earlier test set.
@@ -186,6 +189,7 @@ impl Summary {
             sets,
             matrix: replay.matrix.accuracies(),
             initial: replay.matrix.initial_accuracies(),
+            losses: replay.losses,
             experiences: names,
             numbers,
             gaps: replay.panel.gaps().to_vec(),

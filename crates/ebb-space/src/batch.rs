@@ -1,11 +1,12 @@
 //! Losses of all rows of a support together: their value is one number, and each row's gradient
 //! depends on the others.
 
+use crate::class_means::class_means;
 use crate::contrast::{Likeness, Relatives, contrast, relation};
 use crate::row::{Prepared, RowScratch, Source, log_softmax};
 use crate::sinkhorn::{Transport, sinkhorn};
-use crate::term::{Carrier, Reference};
-use crate::{Error, Result};
+use crate::term::{Carrier, Combinator, Reference};
+use crate::{Error, Result, Weighting};
 
 /// What is measured over the active rows of a support at once. Each is a mean, so that its size
 /// does not grow with the batch.
@@ -30,6 +31,11 @@ pub enum BatchLoss {
     /// For each class how it ranks the rows: the mean over classes of the KL between softmaxes of
     /// a column of logits along the batch (PRD, S128).
     Relation,
+    /// What the rows of a class answer together: the mean over classes of one against all between
+    /// the means of their logits and of their answers, those of labels or a teacher's sigmoids
+    /// (HFC, S068). A class counts by the mean of its rows' factors, where
+    /// [`Weighting::PerRow`](crate::Weighting) gives them some.
+    ClassMeans,
 }
 
 impl BatchLoss {
@@ -56,6 +62,12 @@ impl BatchLoss {
             BatchLoss::Relation => match (carrier, reference) {
                 (Carrier::Logits, R::StoredLogits | R::Teacher) => None,
                 _ => Some("the relation needs the carrier logits, and stored logits or a teacher"),
+            },
+            BatchLoss::ClassMeans => match (carrier, reference) {
+                (Carrier::Logits, R::Label | R::StoredLogits | R::Teacher) => None,
+                _ => Some(
+                    "class means need the carrier logits, and labels, stored logits or a teacher",
+                ),
             },
         }
     }
@@ -114,7 +126,7 @@ impl Prepared<'_> {
         }
         // What a masked entry is: no mass, or a logit of −∞.
         let masked = match loss {
-            BatchLoss::Relation => f64::NEG_INFINITY,
+            BatchLoss::Relation | BatchLoss::ClassMeans => f64::NEG_INFINITY,
             BatchLoss::Sinkhorn { .. } | BatchLoss::Contrast { .. } => 0.0,
         };
         for matrix in [&mut *a, &mut *b] {
@@ -170,6 +182,15 @@ impl Prepared<'_> {
                 contrast(a, relatives, n, t, likeness, gradient)
             }
             BatchLoss::Relation => relation(a, b, n, gradient),
+            BatchLoss::ClassMeans => {
+                let answers = matches!(self.reference, Source::Rows(_)).then_some(&b[..]);
+                let by_row = |c: &Combinator| *c == Combinator::Weight(Weighting::PerRow);
+                let by_row = self.term.combinators.iter().any(by_row);
+                let given = self.inputs.references.row_weights.filter(|_| by_row);
+                let of_row = |w: &[f32]| members.iter().map(|&i| f64::from(w[i])).collect();
+                let factors: Option<Vec<f64>> = given.map(of_row);
+                class_means(a, answers, own_labels, factors.as_deref(), gradient)
+            }
         };
         // Whichever row is to blame, it is one of these.
         let raw = self.finite(members[0], raw)?;

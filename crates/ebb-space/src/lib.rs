@@ -12,6 +12,7 @@
 mod batch;
 mod bernoulli;
 mod bregman;
+mod class_means;
 mod classes;
 mod contrast;
 mod divergence;

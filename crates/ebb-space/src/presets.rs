@@ -188,6 +188,18 @@ pub fn prototype_relation(on: &str, t: f64) -> Term {
     .with(Combinator::Temper { t, squared: false })
 }
 
+/// One against all between the means of a class's logits and of its answers, by the label or a
+/// teacher: the relation between classes of HFC (S068).
+pub fn class_means(on: &str, reference: Reference) -> Term {
+    Term::new(
+        "class-means",
+        on,
+        Carrier::Logits,
+        Divergence::Batch(BatchLoss::ClassMeans),
+        reference,
+    )
+}
+
 /// Contrast of each row with the proxies of the batch's labels, repeated as they occur (PCR,
 /// S131): cross-entropy with the classes' counts as a shift. Proxies are the columns of the
 /// classifier; PCR takes cosines, and t = 0.09. The paper's value is greater by `ln n_y` a row,

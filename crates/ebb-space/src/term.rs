@@ -452,7 +452,9 @@ impl Term {
     fn validate_weighting(&self, weighting: Weighting) -> Result<()> {
         let f_or_ce = matches!(self.divergence, Divergence::F(_) | Divergence::CrossEntropy);
         let amplifies = |c: &Combinator| matches!(c, Combinator::Target(Target::Amplify(_)));
-        let of_a_batch = matches!(self.divergence, Divergence::Batch(_));
+        // Class means take factors by row as one factor a class.
+        let of_a_batch =
+            matches!(self.divergence, Divergence::Batch(loss) if loss != BatchLoss::ClassMeans);
         let why = match weighting {
             Weighting::PerRow if of_a_batch => "a loss of the whole batch has no weights by row",
             Weighting::Coverage { n } if !(n >= 1.0 && n.is_finite()) => {

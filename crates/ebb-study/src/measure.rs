@@ -45,6 +45,14 @@ pub enum Measure {
     /// Lowest accuracy on the sets of an experience right after training it, over all
     /// experiences: whether each new one was learned at all.
     LearnedAtLeast,
+    /// Mean cross-entropy over all test sets after the last experience: it rises where a network is
+    /// sure and wrong.
+    TestLoss,
+    /// Lowest accuracy on a test set after the last experience.
+    LowestSet,
+    /// Standard deviation of the accuracies on all test sets but those of the last experience, after
+    /// it: how unequally is forgotten.
+    Spread,
 }
 
 /// What a run cost, by name; times differ from machine to machine and are no measures.
@@ -121,6 +129,22 @@ impl Measure {
                 learned_at_least(run, stream)?,
                 Direction::Higher,
                 "lowest accuracy on what an experience trains, at its end".to_owned(),
+            ),
+            Measure::TestLoss => (
+                test_loss(run)?,
+                Direction::Lower,
+                "mean cross-entropy over all test sets after the last experience".to_owned(),
+            ),
+            Measure::LowestSet => (
+                last(run)?.into_iter().fold(f64::INFINITY, f64::min),
+                Direction::Higher,
+                "lowest accuracy on a test set after the last experience".to_owned(),
+            ),
+            Measure::Spread => (
+                spread(run, stream)?,
+                Direction::Lower,
+                "standard deviation over the earlier test sets after the last experience"
+                    .to_owned(),
             ),
         };
         if !value.is_finite() {
@@ -260,6 +284,29 @@ fn abandoned_drop(run: &Summary, stream: &Stream, after: usize) -> Result<f64, S
     ))
 }
 
+fn test_loss(run: &Summary) -> Result<f64, String> {
+    let losses: Option<Vec<f64>> = run.losses.iter().copied().collect();
+    match losses.filter(|l| !l.is_empty()) {
+        Some(losses) => Ok(mean(losses)),
+        None => Err("the run recorded no losses".to_owned()),
+    }
+}
+
+fn spread(run: &Summary, stream: &Stream) -> Result<f64, String> {
+    let newest = trains(stream, stream.experiences.len() - 1);
+    let row = last(run)?;
+    let earlier: Vec<f64> = (0..row.len())
+        .filter(|s| !newest.contains(s))
+        .map(|s| row[s])
+        .collect();
+    if earlier.is_empty() {
+        return Err("it needs an earlier set".to_owned());
+    }
+    let centre = mean(earlier.clone());
+    let squares = earlier.into_iter().map(|a| (a - centre).powi(2));
+    Ok(mean(squares.collect()).sqrt())
+}
+
 fn learned_at_least(run: &Summary, stream: &Stream) -> Result<f64, String> {
     let mut lowest = f64::INFINITY;
     for experience in 0..stream.experiences.len() {
@@ -305,6 +352,7 @@ mod tests {
                 .collect(),
             sets: vec!["a".into(), "b".into(), "c".into()],
             set_sizes: vec![Some(10); 3],
+            losses: vec![Some(0.5), Some(1.0), Some(3.0)],
             protocol: "by hand".into(),
             numbers: vec![Number {
                 name: "average_accuracy".into(),
@@ -336,6 +384,10 @@ mod tests {
         // Set 0 has its lowest end at 0.4, set 1 at 0.5; set 2 was trained last.
         assert!((value(&Measure::BoundaryMinAcc) - 0.45).abs() < 1e-12);
         assert_eq!(value(&Measure::LearnedAtLeast), 0.8);
+        assert_eq!(value(&Measure::TestLoss), 1.5);
+        assert_eq!(value(&Measure::LowestSet), 0.5);
+        // 0.6 and 0.5, the third set being the newest.
+        assert!((value(&Measure::Spread) - 0.05).abs() < 1e-12);
     }
 
     #[test]

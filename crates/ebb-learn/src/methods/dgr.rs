@@ -343,7 +343,7 @@ pub const DGR: MethodCard = MethodCard {
     title: "Deep generative replay",
     source: "Shin et al., NeurIPS 2017",
     card: "S124",
-    family: "replay",
+    family: "generative replay",
     use_it: "no example may be kept, and a small generator can draw the data",
     not_for: "data that a small generator cannot draw: its errors accumulate",
     stores: "two generators with their moments and a copy of the weights",

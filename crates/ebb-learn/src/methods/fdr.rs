@@ -255,6 +255,7 @@ mod tests {
                     .value(scene.remembering, &batch)
                     .expect("a value"),
                 logits: Vec::new(),
+                features: Vec::new(),
             };
             let step = FdrStep {
                 alpha: 0.7,

@@ -237,6 +237,7 @@ impl Plugin for Gss {
                     stream,
                     items,
                     logits: &[],
+                    features: &[],
                     experience,
                     step,
                 };

@@ -582,6 +582,7 @@ mod tests {
                     .value(scene.remembering, &rows)
                     .expect("a value"),
                 logits: Vec::new(),
+                features: Vec::new(),
             };
             let (_, features) = scene.oracle.forward(&rows);
             let mut hal = Hal::new(HalSettings {

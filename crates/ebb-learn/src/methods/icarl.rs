@@ -246,6 +246,7 @@ fn choose(scene: &mut Scene) -> Result<()> {
         stream: &stream,
         items: &[],
         logits: &[],
+        features: &[],
         experience,
         step,
     };

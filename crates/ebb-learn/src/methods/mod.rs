@@ -1,6 +1,7 @@
 //! The methods: one file each, and the table of them.
 
 pub mod agem;
+pub mod bdkd;
 pub mod centre;
 pub mod der;
 pub mod dgr;
@@ -13,6 +14,7 @@ pub mod gdumb;
 pub mod gem;
 pub mod gss;
 pub mod hal;
+pub mod hfc;
 pub mod hft;
 pub mod icarl;
 pub mod l2;
@@ -20,8 +22,14 @@ pub mod lwf;
 pub mod mas;
 pub mod mat;
 pub mod mir;
+pub mod pcr;
+pub mod pld;
+pub mod prd;
 pub mod refresh;
+pub mod rer;
+pub mod rkd;
 pub mod si;
+pub mod sinkd;
 #[cfg(test)]
 mod staging;
 pub mod taxonomy;
@@ -141,6 +149,15 @@ pub const ALL: &[MethodCard] = &[
     dgr::DGR,
     centre::CENTRE,
     mat::MAT,
+    pcr::PCR,
+    pcr::HPCR,
+    prd::PRD,
+    pld::PLD,
+    bdkd::BD_KD,
+    sinkd::SINKD,
+    rer::RELATIONAL,
+    hfc::HFC,
+    rkd::REHEARSAL_KD,
 ];
 
 /// The method called `name`.

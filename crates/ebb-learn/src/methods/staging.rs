@@ -1,10 +1,18 @@
 //! What tests of plugins stand on: a session on the embedded digits, and its scene.
 
+use crate::batch::{Batch, Collect};
+use crate::learn::{Around, learn_keeping};
 use crate::objective::{objective, remembering};
 use crate::plugin::Scene;
+use crate::progress::Silent;
 use crate::recipe::Recipe;
-use crate::seen::ClassSets;
+use crate::seen::{ClassSets, column};
 use crate::session::Session;
+use ebb_data::{Item, Part};
+use ebb_kernels::slices;
+use ebb_net::{Model, Taps};
+use ebb_space::Key;
+use std::sync::atomic::AtomicBool;
 
 /// A session of `method` on the digits in five experiences, with these changes.
 pub(crate) fn session(method: &str, scenario: &str, sets: &[(&str, &str)]) -> Session {
@@ -52,4 +60,84 @@ pub(crate) fn act<R>(
         lr: recipe.file().train.lr,
         key: session.key.sub("plugin"),
     })
+}
+
+/// The session after its whole run.
+pub(crate) fn run(session: Session) -> Session {
+    let mut around = Around {
+        data_dir: &std::env::temp_dir(),
+        progress: &mut Silent,
+        stop: &AtomicBool::new(false),
+    };
+    let (_, session) = learn_keeping(session, None, &mut around).expect("a run");
+    session
+}
+
+/// Moves every weight by a normal number times `scale`.
+pub(crate) fn jolt(model: &mut Model, scale: f64) {
+    let mut weights = model.weights();
+    let mut draws = Key::new(1, "jolt").stream();
+    let each = weights.as_mut_slice().iter_mut();
+    each.for_each(|w| *w += (scale * draws.normal()) as f32);
+    model.set_weights(&weights).expect("its own layout");
+}
+
+/// New examples and remembered records, by support, as one batch.
+pub(crate) fn mixed(scene: &Scene, new: &[Item], draws: &[(&str, &[u32])]) -> Batch {
+    let mut collect = Collect::default();
+    collect.support("new");
+    for item in new {
+        let set = scene.class_sets.of(usize::from(item.task));
+        collect.row(item.id, column(scene.stream, item), set);
+    }
+    scene.stream.gather(Part::Train, new, &mut collect.x);
+    for (name, slots) in draws {
+        let replay = scene.replay.as_ref().expect("a memory");
+        replay
+            .add_slots(&mut collect, name, slots)
+            .expect("records");
+    }
+    scene.finish(collect)
+}
+
+/// What a distilling method made of some rows.
+pub(crate) struct Taught {
+    /// Of each row its logits, the teacher's, and its label.
+    pub rows: Vec<(Vec<f64>, Vec<f64>, usize)>,
+    /// The value of the objective.
+    pub total: f64,
+}
+
+/// The objective of `method` on twelve rows of the second experience of the digits, with a teacher
+/// that is not the model itself.
+pub(crate) fn taught(method: &str, scenario: &str, sets: &[(&str, &str)]) -> Taught {
+    let mut session = session(method, scenario, sets);
+    session.oracle.freeze_teacher();
+    jolt(&mut session.oracle.model, 0.4);
+    act(&mut session, 1, |scene| {
+        let items = scene.train()[..12].to_vec();
+        let batch = scene.batch_of("new", &items);
+        let value = scene.oracle.value(scene.objective, &batch);
+        let (logits, _) = scene.oracle.forward(&batch);
+        let width = logits.len() / 12;
+        let teacher = scene.oracle.teacher.as_mut().expect("frozen");
+        let said = teacher.forward(batch.x.clone(), &mut Taps::none()).logits;
+        let said = slices::to_vec(&said);
+        let wide = |z: &[f32]| z.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+        let both = logits.chunks(width).zip(said.chunks(width));
+        let rows = both.zip(&batch.rows.labels);
+        Taught {
+            rows: rows
+                .map(|((s, t), y)| (wide(s), wide(t), *y as usize))
+                .collect(),
+            total: value.expect("a value").total,
+        }
+    })
+}
+
+/// Softmax of a row.
+pub(crate) fn softmax(z: &[f64]) -> Vec<f64> {
+    let e: Vec<f64> = z.iter().map(|v| v.exp()).collect();
+    let sum: f64 = e.iter().sum();
+    e.into_iter().map(|e| e / sum).collect()
 }

@@ -52,6 +52,7 @@ pub const APPROACHES: &[Approach] = &[
         &[
             ("baselines", &["baseline"]),
             ("on top of any method", &["plug-in"]),
+            ("another loss of the task", &["objective"]),
         ],
     ),
 ];
