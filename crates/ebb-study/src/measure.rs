@@ -45,6 +45,12 @@ pub enum Measure {
     /// Lowest accuracy on the sets of an experience right after training it, over all
     /// experiences: whether each new one was learned at all.
     LearnedAtLeast,
+    /// Mean over the experiences from number `from` on of the accuracy on what each trains, right
+    /// after it.
+    LearnedFrom {
+        /// The first of them.
+        from: usize,
+    },
 }
 
 /// What a run cost, by name; times differ from machine to machine and are no measures.
@@ -121,6 +127,14 @@ impl Measure {
                 learned_at_least(run, stream)?,
                 Direction::Higher,
                 "lowest accuracy on what an experience trains, at its end".to_owned(),
+            ),
+            Measure::LearnedFrom { from } => (
+                learned(run, stream).and_then(|all| match all.get(*from..) {
+                    None | Some([]) => Err(format!("there is no experience {from}")),
+                    Some(late) => Ok(mean(late.to_vec())),
+                })?,
+                Direction::Higher,
+                format!("mean accuracy on what an experience trains, at its end, from {from} on"),
             ),
         };
         if !value.is_finite() {
@@ -261,16 +275,17 @@ fn abandoned_drop(run: &Summary, stream: &Stream, after: usize) -> Result<f64, S
 }
 
 fn learned_at_least(run: &Summary, stream: &Stream) -> Result<f64, String> {
-    let mut lowest = f64::INFINITY;
-    for experience in 0..stream.experiences.len() {
+    Ok((learned(run, stream)?.into_iter()).fold(f64::INFINITY, f64::min))
+}
+
+/// Mean accuracy on the sets that each experience trains, right after it.
+fn learned(run: &Summary, stream: &Stream) -> Result<Vec<f64>, String> {
+    let own = |experience: usize| -> Result<f64, String> {
         let row = row(run, experience)?;
-        let own = trains(stream, experience)
-            .into_iter()
-            .map(|s| row[s])
-            .collect();
-        lowest = lowest.min(mean(own));
-    }
-    Ok(lowest)
+        let own = trains(stream, experience).into_iter().map(|s| row[s]);
+        Ok(mean(own.collect()))
+    };
+    (0..stream.experiences.len()).map(own).collect()
 }
 
 #[cfg(test)]
@@ -336,6 +351,7 @@ mod tests {
         // Set 0 has its lowest end at 0.4, set 1 at 0.5; set 2 was trained last.
         assert!((value(&Measure::BoundaryMinAcc) - 0.45).abs() < 1e-12);
         assert_eq!(value(&Measure::LearnedAtLeast), 0.8);
+        assert_eq!(value(&Measure::LearnedFrom { from: 1 }), 0.9);
     }
 
     #[test]

@@ -142,6 +142,11 @@ pub enum Native {
         /// Independent draws.
         draws: usize,
     },
+    /// The ideal continual learner on least squares (card S034).
+    Ideal {
+        /// Independent draws.
+        draws: usize,
+    },
     /// Forgetting events and what they find (card S042).
     ForgettingEvents(crate::native::ForgettingEventsSpec),
 }
@@ -151,9 +156,10 @@ impl Native {
     pub fn arms(&self) -> &'static [&'static str] {
         match self {
             Native::ForgettingEvents(_) => crate::native::FORGETTING_EVENTS_ARMS,
-            Native::MinimumNorm { .. } | Native::RotatedPair { .. } | Native::MaxMargin { .. } => {
-                &[]
-            }
+            Native::MinimumNorm { .. }
+            | Native::RotatedPair { .. }
+            | Native::MaxMargin { .. }
+            | Native::Ideal { .. } => &[],
         }
     }
 }

@@ -5,11 +5,13 @@
 //! | [`minimum_norm`] | S059 | the expected error on every task after every task |
 //! | [`rotated_pair`] | S041 | forgetting against similarity, in both limits and exactly for rank 1 |
 //! | [`max_margin`] | S095 | each task is a projection; the distance to a joint solution never rises |
+//! | [`ideal`] | S034 | a learner that keeps every minimiser of its tasks never forgets |
 //!
 //! They stand on their own: `f64`, no network, no files. Each has a `study` that measures the
 //! claims of its card with intervals, next to controls that must *not* hold, and serves as an
 //! oracle for whoever forecasts or measures forgetting.
 
+pub mod ideal;
 pub(crate) mod linalg;
 pub mod max_margin;
 pub mod minimum_norm;
