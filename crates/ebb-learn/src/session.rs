@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    agem::AGem, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze,
-    l2::L2, mas::Mas, mir::Mir, refresh::Refresh, si::Si, views::ViewBatch, zeroth::ZerothOrder,
+    agem::AGem, clnp::Clnp, cuber::Cuber, ewc::Ewc, fast_slow::FastSlow, fdr::Fdr,
+    few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm, gss::Gss, hal::Hal, hft::HalfFreeze, l2::L2,
+    mas::Mas, mir::Mir, psmt::Psmt, rank::Rank, refresh::Refresh, rmn::Relevance, si::Si,
+    views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::stores_logits;
 use crate::optimizer::Optimizer;
@@ -391,6 +393,14 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Refresh(s) => Box::new(Refresh::new(s.clone())),
         PluginSpec::Fpf(s) => Box::new(Fpf::new(s.clone())),
         PluginSpec::ViewBatch(s) => Box::new(ViewBatch::new(s.clone())),
+        PluginSpec::Gpm(s) => Box::new(Gpm::new(s.clone())),
+        PluginSpec::Cuber(s) => Box::new(Cuber::new(s.clone())),
+        PluginSpec::Clnp(s) => Box::new(Clnp::new(s.clone())),
+        PluginSpec::Relevance(s) => Box::new(Relevance::new(s.clone())),
+        PluginSpec::Rank(s) => Box::new(Rank::new(s.clone())),
+        PluginSpec::Psmt(s) => Box::new(Psmt::new(s.clone())),
+        PluginSpec::FewShot(s) => Box::new(FewShot::new(s.clone())),
+        PluginSpec::FastSlow(s) => Box::new(FastSlow::new(s.clone())),
     }
 }
 

@@ -317,6 +317,22 @@ pub enum PluginSpec {
     Fpf(crate::methods::fpf::FpfSettings),
     /// Shows every new example in several views at once.
     ViewBatch(crate::methods::views::ViewBatchSettings),
+    /// Steps across the directions of old inputs (GPM).
+    Gpm(crate::methods::gpm::GpmSettings),
+    /// The same, but for old tasks that the step would help (CUBER).
+    Cuber(crate::methods::cuber::CuberSettings),
+    /// Freezes the units that a task uses (CLNP).
+    Clnp(crate::methods::clnp::ClnpSettings),
+    /// Learns which weights a task reads, and pins them (RMN).
+    Relevance(crate::methods::rmn::RelevanceSettings),
+    /// Gives every task rank-1 factors and shares of its own.
+    Rank(crate::methods::rank::RankSettings),
+    /// Follows a slow average of itself without labels (PSMT).
+    Psmt(crate::methods::psmt::PsmtSettings),
+    /// Stops training and answers by the means of a few examples.
+    FewShot(crate::methods::few_shot::FewShotSettings),
+    /// Lets slow weights follow fast ones and learn from episodes.
+    FastSlow(crate::methods::fast_slow::FastSlowSettings),
 }
 
 impl PluginSpec {
@@ -330,8 +346,21 @@ impl PluginSpec {
             | PluginSpec::Gss(_)
             | PluginSpec::Hal(_)
             | PluginSpec::Refresh(_)
+            | PluginSpec::Gpm(_)
+            | PluginSpec::Cuber(_)
+            | PluginSpec::Clnp(_)
+            | PluginSpec::Relevance(_)
+            | PluginSpec::Rank(_)
+            | PluginSpec::Psmt(_)
+            | PluginSpec::FewShot(_)
+            | PluginSpec::FastSlow(_)
             | PluginSpec::Fpf(_) => None,
         }
+    }
+
+    /// Whether it turns the gradient so that what is known stays as it is.
+    pub fn projects(&self) -> bool {
+        matches!(self, PluginSpec::Gpm(_) | PluginSpec::Cuber(_))
     }
 
     /// Whether it needs the logits of remembered examples to be stored.

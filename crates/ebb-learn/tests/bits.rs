@@ -109,6 +109,11 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         ),
         ("zeroth-order", vec![("with.queries", "2")]),
         ("view-batch", vec![("train.batch", "8")]),
+        ("gpm", vec![("with.samples", "50")]),
+        (
+            "cuber",
+            vec![("with.samples", "50"), ("with.strong", "0.1")],
+        ),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

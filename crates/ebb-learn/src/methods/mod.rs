@@ -1,14 +1,19 @@
 //! The methods: one file each, and the table of them.
 
 pub mod agem;
+pub mod clnp;
+pub mod cuber;
 pub mod der;
 pub mod er;
 pub mod ewc;
+pub mod fast_slow;
 pub mod fdr;
+pub mod few_shot;
 pub mod finetune;
 pub mod fpf;
 pub mod gdumb;
 pub mod gem;
+pub mod gpm;
 pub mod gss;
 pub mod hal;
 pub mod hft;
@@ -16,7 +21,10 @@ pub mod l2;
 pub mod lwf;
 pub mod mas;
 pub mod mir;
+pub mod psmt;
+pub mod rank;
 pub mod refresh;
+pub mod rmn;
 pub mod si;
 #[cfg(test)]
 mod staging;
@@ -132,6 +140,13 @@ pub const ALL: &[MethodCard] = &[
     fpf::K_FPF,
     zeroth::ZEROTH_ORDER,
     views::VIEW_BATCH,
+    gpm::GPM,
+    cuber::CUBER,
+    clnp::CLNP,
+    rmn::RMN,
+    rank::RANK_UPDATE,
+    psmt::PSMT,
+    fast_slow::FAST_SLOW,
 ];
 
 /// The method called `name`.
