@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod seen;
 pub mod session;
 pub mod spec;
+mod task_path;
 pub mod tune;
 pub mod update;
 

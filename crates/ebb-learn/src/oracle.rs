@@ -51,6 +51,8 @@ pub struct Oracle {
     pub meter: Meter,
     /// What answers in the place of the logits when the model is asked to classify, if anything.
     pub readout: Option<Box<dyn Readout>>,
+    /// Whether the teacher's logits are added to the model's when it is asked to classify.
+    pub answers_with_teacher: bool,
     /// The key of this step's draws (dropout).
     pub key: Key,
     grads: CarrierGrads,
@@ -63,6 +65,7 @@ impl Oracle {
             model,
             teacher: None,
             readout: None,
+            answers_with_teacher: false,
             meter: Meter::default(),
             key,
             grads: CarrierGrads::default(),
@@ -205,6 +208,26 @@ impl Oracle {
         self.count(rows);
     }
 
+    /// The same of a function of the features, `[rows, width]`.
+    pub fn pull_back_features(
+        &mut self,
+        batch: &Batch,
+        f: impl FnOnce(&[f32]) -> Vec<f32>,
+        into: &mut Weights,
+    ) {
+        let leaves = self.model.leaves(None);
+        let mut taps = Taps::none();
+        let out = self
+            .model
+            .forward_tracked(&leaves, batch.x.clone(), Mode::Eval, &mut taps);
+        let shape = out.features.dims();
+        let start = TensorData::new(slices::read(&out.features, f), shape);
+        let start = Tensor::<2>::from_data(start, self.model.device());
+        let mut gradients = seed(out.features, start).backward();
+        leaves.collect(&mut gradients, into);
+        self.count(shape[0]);
+    }
+
     /// Logits and features of a batch in evaluation mode and without a graph, at the model's
     /// weights.
     pub fn forward(&mut self, batch: &Batch) -> (Vec<f32>, Vec<f32>) {
@@ -255,6 +278,13 @@ impl Oracle {
         })
     }
 
+    /// The teacher's logits of a batch, if there is a teacher.
+    pub fn teacher_logits(&mut self, batch: &Batch) -> Option<Vec<f32>> {
+        let out = (self.teacher.as_mut()?).forward(batch.x.clone(), &mut Taps::none());
+        self.meter.forward_rows += batch.rows.len() as u64;
+        Some(slices::to_vec(&out.logits))
+    }
+
     fn ask_teacher(
         &mut self,
         objective: &Objective,
@@ -288,9 +318,17 @@ impl Oracle {
     /// the readout makes of its features.
     pub fn answers(&mut self, x: Vec<f32>, rows: usize) -> Vec<f32> {
         let x = self.model.input(x, rows);
-        let out = self.model.forward(x, &mut Taps::none());
+        let out = self.model.forward(x.clone(), &mut Taps::none());
         match &self.readout {
-            None => slices::to_vec(&out.logits),
+            None => {
+                let mut logits = slices::to_vec(&out.logits);
+                if let Some(teacher) = self.teacher.as_mut().filter(|_| self.answers_with_teacher) {
+                    let theirs = teacher.forward(x, &mut Taps::none()).logits;
+                    let add = |t: &[f32]| logits.iter_mut().zip(t).for_each(|(z, t)| *z += t);
+                    slices::read(&theirs, add);
+                }
+                logits
+            }
             Some(readout) => {
                 let [_, outputs] = out.logits.dims();
                 slices::read(&out.features, |f| readout.scores(f, rows, outputs))

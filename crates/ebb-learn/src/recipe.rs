@@ -286,6 +286,7 @@ fn check(file: &RecipeFile) -> Result<()> {
         return wrong("`evaluate.panel` must be at least 1 where `evaluate.every` is set".into());
     }
     check_update(file)?;
+    check_plugins(file)?;
     check_memory(file)?;
     check_terms(file)?;
     refuse(file)
@@ -309,6 +310,25 @@ fn check_update(file: &RecipeFile) -> Result<()> {
     Err(Error::Recipe {
         reason: reason.into(),
     })
+}
+
+fn check_plugins(file: &RecipeFile) -> Result<()> {
+    let energies = |p: &PluginSpec| match p {
+        PluginSpec::Gpm(s) => Some((s.energy.clone(), s.samples)),
+        PluginSpec::Cuber(s) => Some((s.energy.clone(), s.samples)),
+        _ => None,
+    };
+    for (energy, samples) in file.plugin.iter().filter_map(energies) {
+        if energy.is_empty() || samples == 0 || energy.iter().any(|e| !(0.0..=1.0).contains(e)) {
+            return Err(Error::Recipe {
+                reason:
+                    "a projection needs at least one `energy`, each from 0 to 1, and `samples` \
+                         of at least 1"
+                        .into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_memory(file: &RecipeFile) -> Result<()> {
@@ -498,11 +518,12 @@ fn refuse(file: &RecipeFile) -> Result<()> {
     }
     let t = &file.train;
     let plain = t.optimizer == OptimizerKind::Sgd && t.momentum == 0.0;
-    if file.update.projects() && !plain {
+    let projects = file.update.projects() || file.plugin.iter().any(PluginSpec::projects);
+    if projects && !plain {
         refused(
             "projection-with-momentum",
             "with momentum or Adam the direction that is applied is not the one that was checked \
-             against the memory, so the guarantee is lost. Use train.optimizer = \"sgd\" with \
+             against what is known, so the guarantee is lost. Use train.optimizer = \"sgd\" with \
              train.momentum = 0."
                 .into(),
         )?;

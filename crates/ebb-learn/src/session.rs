@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    agem::AGem, centre::Centres, dgr::Generator, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss,
+    agem::AGem, centre::Centres, clnp::Clnp, cuber::Cuber, dgr::Generator, ewc::Ewc,
+    fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm, gss::Gss,
     hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, l2::L2, mas::Mas, mat::Mat,
-    mir::Mir, pcr::ProxyCycle, prd::PrototypePull, refresh::Refresh, rer::Relational,
-    rkd::TwoLevels, si::Si, views::ViewBatch, zeroth::ZerothOrder,
+    mir::Mir, pcr::ProxyCycle, prd::PrototypePull, psmt::Psmt, rank::Rank, refresh::Refresh,
+    rer::Relational, rkd::TwoLevels, rmn::Relevance, si::Si, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -403,6 +404,14 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Relational(s) => Box::new(Relational::new(s.clone())),
         PluginSpec::TwoLevels(_) => Box::new(TwoLevels),
         PluginSpec::Compensation(s) => Box::new(Compensation::new(s.clone())),
+        PluginSpec::Gpm(s) => Box::new(Gpm::new(s.clone())),
+        PluginSpec::Cuber(s) => Box::new(Cuber::new(s.clone())),
+        PluginSpec::Clnp(s) => Box::new(Clnp::new(s.clone())),
+        PluginSpec::Relevance(s) => Box::new(Relevance::new(s.clone())),
+        PluginSpec::Rank(s) => Box::new(Rank::new(s.clone())),
+        PluginSpec::Psmt(s) => Box::new(Psmt::new(s.clone())),
+        PluginSpec::FewShot(s) => Box::new(FewShot::new(s.clone())),
+        PluginSpec::FastSlow(s) => Box::new(FastSlow::new(s.clone())),
     }
 }
 

@@ -405,6 +405,22 @@ pub enum PluginSpec {
     TwoLevels(crate::methods::rkd::TwoLevelsSettings),
     /// Weighs rows by how fast their group forgets (HFC).
     Compensation(crate::methods::hfc::CompensationSettings),
+    /// Steps across the directions of old inputs (GPM).
+    Gpm(crate::methods::gpm::GpmSettings),
+    /// The same, but for old tasks that the step would help (CUBER).
+    Cuber(crate::methods::cuber::CuberSettings),
+    /// Freezes the units that a task uses (CLNP).
+    Clnp(crate::methods::clnp::ClnpSettings),
+    /// Learns which weights a task reads, and pins them (RMN).
+    Relevance(crate::methods::rmn::RelevanceSettings),
+    /// Gives every task rank-1 factors and shares of its own.
+    Rank(crate::methods::rank::RankSettings),
+    /// Follows a slow average of itself without labels (PSMT).
+    Psmt(crate::methods::psmt::PsmtSettings),
+    /// Stops training and answers by the means of a few examples.
+    FewShot(crate::methods::few_shot::FewShotSettings),
+    /// Lets slow weights follow fast ones and learn from episodes.
+    FastSlow(crate::methods::fast_slow::FastSlowSettings),
 }
 
 impl PluginSpec {
@@ -427,13 +443,26 @@ impl PluginSpec {
             | PluginSpec::PrototypePull(_)
             | PluginSpec::Relational(_)
             | PluginSpec::TwoLevels(_)
-            | PluginSpec::Compensation(_) => None,
+            | PluginSpec::Compensation(_)
+            | PluginSpec::Gpm(_)
+            | PluginSpec::Cuber(_)
+            | PluginSpec::Clnp(_)
+            | PluginSpec::Relevance(_)
+            | PluginSpec::Rank(_)
+            | PluginSpec::Psmt(_)
+            | PluginSpec::FewShot(_)
+            | PluginSpec::FastSlow(_) => None,
         }
     }
 
     /// Whether it trains the classifier at the labels of new rows itself.
     pub fn teaches_labels(&self) -> bool {
         matches!(self, PluginSpec::PrototypePull(_))
+    }
+
+    /// Whether it turns the gradient so that what is known stays as it is.
+    pub fn projects(&self) -> bool {
+        matches!(self, PluginSpec::Gpm(_) | PluginSpec::Cuber(_))
     }
 
     /// Whether it needs the logits of remembered examples to be stored.

@@ -139,6 +139,11 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         ),
         ("hfc", vec![("with.capacity", "60")]),
         ("rehearsal-kd", vec![("with.capacity", "60")]),
+        ("gpm", vec![("with.samples", "50")]),
+        (
+            "cuber",
+            vec![("with.samples", "50"), ("with.strong", "0.1")],
+        ),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

@@ -14,6 +14,7 @@ pub mod norm;
 pub mod resnet;
 pub mod spec;
 pub mod taps;
+pub mod task_mlp;
 pub mod units;
 pub mod vae;
 mod word_or_table;
@@ -25,6 +26,7 @@ pub use model::{Leaves, Model};
 pub use network::{LinearSite, Mode, Network, Output, Pass};
 pub use spec::NetworkSpec;
 pub use taps::Taps;
+pub use task_mlp::{TaskMlp, TaskWeights};
 pub use units::{Unit, Units};
 pub use vae::{Vae, VaeLoss, VaeSpec};
 

@@ -7,6 +7,7 @@ use crate::init::Init;
 use crate::mlp::Mlp;
 use crate::network::Network;
 use crate::resnet::ResNet;
+use crate::task_mlp::{TaskMlp, TaskWeights};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -68,6 +69,29 @@ pub enum NetworkSpec {
         #[serde(default = "he")]
         init: Init,
     },
+    /// A perceptron whose shared weights every task reads in its own way.
+    TaskMlp {
+        /// Widths of the hidden layers.
+        #[serde(default = "two_hundreds")]
+        hidden: Vec<usize>,
+        /// How a task reads the shared weights.
+        #[serde(default)]
+        weights: TaskWeights,
+        /// Tasks that share the outputs of one head evenly; where there is a head a task, those.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        tasks: usize,
+        /// How the weights start.
+        #[serde(default)]
+        init: Init,
+    },
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 fn two_hundreds() -> Vec<usize> {
@@ -166,6 +190,28 @@ impl NetworkSpec {
             )?),
             NetworkSpec::Resnet18 { width, head, init } => {
                 Arc::new(ResNet::new(shape, *width, plan(head), *init)?)
+            }
+            NetworkSpec::TaskMlp {
+                hidden,
+                weights,
+                tasks,
+                init,
+            } => {
+                let mut widths = vec![shape.iter().product()];
+                widths.extend(hidden);
+                let (tasks, width) = match (heads, *tasks) {
+                    (0 | 1, tasks) if tasks == 0 || !outputs.is_multiple_of(tasks) => {
+                        return Err(crate::Error::Spec {
+                            reason: format!(
+                                "{outputs} outputs cannot be shared evenly by {tasks} tasks; set \
+                                 `tasks` to the number of experiences"
+                            ),
+                        });
+                    }
+                    (0 | 1, tasks) => (tasks, outputs / tasks),
+                    _ => (heads, outputs),
+                };
+                Arc::new(TaskMlp::new(&widths, tasks, width, *weights, *init)?)
             }
         })
     }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ebb_kernels::{seed, slices};
-use ebb_net::{ActivationKind, HeadKind, Init, Mode, Model, NetworkSpec, Taps};
+use ebb_net::{ActivationKind, HeadKind, Init, Mode, Model, NetworkSpec, Taps, TaskWeights};
 use ebb_space::{Key, Weights};
 
 fn mlp(activation: ActivationKind) -> NetworkSpec {
@@ -144,6 +144,20 @@ fn gradients_agree_with_finite_differences() {
         init: Init::He,
     };
     check_by_differences(&resnet, [1, 8, 8], Mode::Eval, 3e-2);
+    let factors = TaskWeights::Factors {
+        first: 3,
+        step: 2,
+        reuse: true,
+    };
+    for weights in [TaskWeights::Relevance { sharpness: 3.0 }, factors] {
+        let tasks = NetworkSpec::TaskMlp {
+            hidden: vec![8, 7],
+            weights,
+            tasks: 2,
+            init: Init::He,
+        };
+        check_by_differences(&tasks, [1, 3, 3], train, 3e-2);
+    }
     for learn in [false, true] {
         let (scale, activation) = (4.0, ActivationKind::Tanh);
         let cosine = NetworkSpec::Mlp {
@@ -392,6 +406,15 @@ fn every_name_a_network_gives_is_a_tap() {
                 init: Init::He,
             },
             [1, 8, 8],
+        ),
+        (
+            NetworkSpec::TaskMlp {
+                hidden: vec![3],
+                weights: TaskWeights::default(),
+                tasks: 2,
+                init: Init::He,
+            },
+            [1, 3, 3],
         ),
     ];
     for (spec, shape) in specs {

@@ -53,6 +53,12 @@ pub enum Measure {
     /// Standard deviation of the accuracies on all test sets but those of the last experience, after
     /// it: how unequally is forgotten.
     Spread,
+    /// Mean over the experiences from number `from` on of the accuracy on what each trains, right
+    /// after it.
+    LearnedFrom {
+        /// The first of them.
+        from: usize,
+    },
 }
 
 /// What a run cost, by name; times differ from machine to machine and are no measures.
@@ -145,6 +151,14 @@ impl Measure {
                 Direction::Lower,
                 "standard deviation over the earlier test sets after the last experience"
                     .to_owned(),
+            ),
+            Measure::LearnedFrom { from } => (
+                learned(run, stream).and_then(|all| match all.get(*from..) {
+                    None | Some([]) => Err(format!("there is no experience {from}")),
+                    Some(late) => Ok(mean(late.to_vec())),
+                })?,
+                Direction::Higher,
+                format!("mean accuracy on what an experience trains, at its end, from {from} on"),
             ),
         };
         if !value.is_finite() {
@@ -308,16 +322,17 @@ fn spread(run: &Summary, stream: &Stream) -> Result<f64, String> {
 }
 
 fn learned_at_least(run: &Summary, stream: &Stream) -> Result<f64, String> {
-    let mut lowest = f64::INFINITY;
-    for experience in 0..stream.experiences.len() {
+    Ok((learned(run, stream)?.into_iter()).fold(f64::INFINITY, f64::min))
+}
+
+/// Mean accuracy on the sets that each experience trains, right after it.
+fn learned(run: &Summary, stream: &Stream) -> Result<Vec<f64>, String> {
+    let own = |experience: usize| -> Result<f64, String> {
         let row = row(run, experience)?;
-        let own = trains(stream, experience)
-            .into_iter()
-            .map(|s| row[s])
-            .collect();
-        lowest = lowest.min(mean(own));
-    }
-    Ok(lowest)
+        let own = trains(stream, experience).into_iter().map(|s| row[s]);
+        Ok(mean(own.collect()))
+    };
+    (0..stream.experiences.len()).map(own).collect()
 }
 
 #[cfg(test)]
@@ -388,6 +403,7 @@ mod tests {
         assert_eq!(value(&Measure::LowestSet), 0.5);
         // 0.6 and 0.5, the third set being the newest.
         assert!((value(&Measure::Spread) - 0.05).abs() < 1e-12);
+        assert_eq!(value(&Measure::LearnedFrom { from: 1 }), 0.9);
     }
 
     #[test]

@@ -147,6 +147,11 @@ pub enum Native {
         /// Independent draws.
         draws: usize,
     },
+    /// The ideal continual learner on least squares (card S034).
+    Ideal {
+        /// Independent draws.
+        draws: usize,
+    },
     /// Forgetting events and what they find (card S042).
     ForgettingEvents(crate::native::ForgettingEventsSpec),
 }
@@ -159,7 +164,8 @@ impl Native {
             Native::MinimumNorm { .. }
             | Native::RotatedPair { .. }
             | Native::MaxMargin { .. }
-            | Native::Spurious { .. } => &[],
+            | Native::Spurious { .. }
+            | Native::Ideal { .. } => &[],
         }
     }
 }

@@ -3,15 +3,20 @@
 pub mod agem;
 pub mod bdkd;
 pub mod centre;
+pub mod clnp;
+pub mod cuber;
 pub mod der;
 pub mod dgr;
 pub mod er;
 pub mod ewc;
+pub mod fast_slow;
 pub mod fdr;
+pub mod few_shot;
 pub mod finetune;
 pub mod fpf;
 pub mod gdumb;
 pub mod gem;
+pub mod gpm;
 pub mod gss;
 pub mod hal;
 pub mod hfc;
@@ -25,9 +30,12 @@ pub mod mir;
 pub mod pcr;
 pub mod pld;
 pub mod prd;
+pub mod psmt;
+pub mod rank;
 pub mod refresh;
 pub mod rer;
 pub mod rkd;
+pub mod rmn;
 pub mod si;
 pub mod sinkd;
 #[cfg(test)]
@@ -158,6 +166,13 @@ pub const ALL: &[MethodCard] = &[
     rer::RELATIONAL,
     hfc::HFC,
     rkd::REHEARSAL_KD,
+    gpm::GPM,
+    cuber::CUBER,
+    clnp::CLNP,
+    rmn::RMN,
+    rank::RANK_UPDATE,
+    psmt::PSMT,
+    fast_slow::FAST_SLOW,
 ];
 
 /// The method called `name`.

@@ -3,10 +3,10 @@
 use crate::batch::{Batch, Collect};
 use crate::learn::{Around, learn_keeping};
 use crate::objective::{objective, remembering};
-use crate::plugin::Scene;
+use crate::plugin::{Plugin, Scene};
 use crate::progress::Silent;
 use crate::recipe::Recipe;
-use crate::seen::{ClassSets, column};
+use crate::seen::{ClassSets, column, head, outputs};
 use crate::session::Session;
 use ebb_data::{Item, Part};
 use ebb_kernels::slices;
@@ -140,4 +140,52 @@ pub(crate) fn softmax(z: &[f64]) -> Vec<f64> {
     let e: Vec<f64> = z.iter().map(|v| v.exp()).collect();
     let sum: f64 = e.iter().sum();
     e.into_iter().map(|e| e / sum).collect()
+}
+
+/// Trains `plugin` on an experience as the loop does, in batches of 16 in the stream's order.
+pub(crate) fn train(session: &mut Session, plugin: &mut dyn Plugin, experience: usize, steps: u64) {
+    let mut gradient = session.oracle.model.weights().zeros_like();
+    act(session, experience, |scene| {
+        plugin.begin_experience(scene).expect("it begins");
+        for step in 0..steps {
+            (scene.in_experience, scene.steps) = (step, steps);
+            let train = scene.train();
+            let start = 16 * step as usize % (train.len() - 16);
+            let items = train[start..start + 16].to_vec();
+            let mut batch = scene.batch_of("new", &items);
+            let g = &mut gradient;
+            plugin.before_step(scene, &mut batch).expect("seen");
+            let pass = scene.oracle.gradient(scene.objective, &batch, None, g);
+            let pass = pass.expect("a gradient");
+            plugin
+                .change_gradient(scene, &batch, &pass, g)
+                .expect("changed");
+            scene.optimizer.step(&mut scene.oracle.model, g, scene.lr);
+            if let Some((mask, anchor)) = &scene.frozen {
+                let mut weights = scene.oracle.model.weights();
+                mask.restore(&mut weights, anchor);
+                scene.oracle.model.set_weights(&weights).expect("its own");
+            }
+            plugin.after_step(scene, &batch, &pass).expect("after");
+        }
+        plugin.end_experience(scene).expect("it ends");
+    });
+}
+
+/// The bits of what the head of `task` answers to test examples of that task.
+pub(crate) fn answers(session: &mut Session, task: usize) -> Vec<u32> {
+    let stream = session.stream.clone();
+    let items = &stream.evals[task].items[..20];
+    let mut x = Vec::new();
+    stream.gather(Part::Test, items, &mut x);
+    let logits = session.oracle.answers(x, 20);
+    let own = head(&stream, task);
+    let rows = logits.chunks_exact(outputs(&stream));
+    rows.flat_map(|z| {
+        z[own.clone()]
+            .iter()
+            .map(|v| v.to_bits())
+            .collect::<Vec<_>>()
+    })
+    .collect()
 }

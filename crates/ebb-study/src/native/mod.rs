@@ -26,6 +26,7 @@ pub(crate) fn run(
         Native::RotatedPair { draws } => worlds::rotated_pair::study(seed, *draws)?,
         Native::MaxMargin { draws } => worlds::max_margin::study(seed, *draws)?,
         Native::Spurious { draws } => worlds::spurious::study(seed, *draws)?,
+        Native::Ideal { draws } => worlds::ideal::study(seed, *draws)?,
         Native::ForgettingEvents(spec) => {
             return forgetting_events::run(spec, &study.seeds, options, watch, verdict);
         }

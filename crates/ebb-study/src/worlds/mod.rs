@@ -6,11 +6,13 @@
 //! | [`rotated_pair`] | S041 | forgetting against similarity, in both limits and exactly for rank 1 |
 //! | [`max_margin`] | S095 | each task is a projection; the distance to a joint solution never rises |
 //! | [`spurious`] | S101 | the rule, what is easier than it, and what can be memorised |
+//! | [`ideal`] | S034 | a learner that keeps every minimiser of its tasks never forgets |
 //!
 //! They stand on their own: `f64`, no network, no files. Each has a `study` that measures the
 //! claims of its card with intervals, next to controls that must *not* hold, and serves as an
 //! oracle for whoever forecasts or measures forgetting.
 
+pub mod ideal;
 pub(crate) mod linalg;
 pub mod max_margin;
 pub mod minimum_norm;

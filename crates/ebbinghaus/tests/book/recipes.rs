@@ -79,6 +79,7 @@ fn every_key_of_a_recipe_is_in_the_book() {
         ("Network", "[network]\nkind = 'mlp'\n"),
         ("Network", "[network]\nkind = 'cnn'\n"),
         ("Network", "[network]\nkind = 'resnet18'\n"),
+        ("Network", "[network]\nkind = 'task-mlp'\n"),
         ("Training", "[train]\n"),
         ("Training", "[train.schedule]\n"),
         ("Memory and draws", "[memory]\n"),
