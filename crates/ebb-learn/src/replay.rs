@@ -38,7 +38,7 @@ pub struct Offered<'a> {
 }
 
 impl Replay {
-    /// An empty memory. `experiences` divides a ring's capacity; logits are stored when a term
+    /// An empty memory whose inputs have so many values of such a kind. `experiences` divides a ring's capacity; logits are stored when a term
     /// asks for them.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Replay {
     pub fn new(
         spec: &MemorySpec,
         draws: &BTreeMap<String, DrawSpec>,
-        inputs: usize,
+        (inputs, payload): (usize, Payload),
         outputs: usize,
         stores_logits: bool,
         experiences: usize,
@@ -67,7 +67,7 @@ impl Replay {
             keep,
             form: Form {
                 input: inputs,
-                payload: Payload::F32,
+                payload,
                 logits: stores_logits.then_some(outputs),
                 features: None,
             },

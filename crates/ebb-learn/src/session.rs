@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::methods::{
     agem::AGem, ewc::Ewc, fdr::Fdr, fpf::Fpf, gem::Gem, gss::Gss, hal::Hal, hft::HalfFreeze,
-    l2::L2, mas::Mas, mir::Mir, refresh::Refresh, si::Si, views::ViewBatch, zeroth::ZerothOrder,
+    key_value::Keys, l2::L2, mas::Mas, mir::Mir, mvp::Mvp, protocl::ProtoCl,
+    quantile::QuantileRisk, refresh::Refresh, remind::Remind, sharp::Sharp, si::Si,
+    views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::stores_logits;
 use crate::optimizer::Optimizer;
@@ -17,6 +19,7 @@ use crate::spec::{DataPlan, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
+use ebb_memory::Payload;
 use ebb_net::Model;
 use ebb_record::{ForgettingEvents, State, StateWriter};
 use ebb_space::{Key, Mask, Weights};
@@ -114,7 +117,7 @@ impl Session {
         let network = file
             .network
             .build_heads(stream.shape(), stream.classes, stream.heads)?;
-        let model = Model::new(network, key.sub("initialise"), &Device::flex());
+        let mut model = Model::new(network, key.sub("initialise"), &Device::flex());
         let optimizer = Optimizer::new(recipe.optimizer(), model.layout());
         let class_sets = ClassSets::at(&stream, 0, file.train.classes);
         let replay = match &file.memory {
@@ -122,7 +125,7 @@ impl Session {
             Some(spec) => Some(Replay::new(
                 spec,
                 &file.draw,
-                stream.features(),
+                payload(file, &stream, &mut model)?,
                 outputs,
                 file.term.iter().any(stores_logits)
                     || file.plugin.iter().any(PluginSpec::stores_logits),
@@ -372,6 +375,18 @@ fn unwritable(name: &'static str) -> impl Fn(serde_json::Error) -> Error {
     }
 }
 
+/// What the memory keeps of an example: its input, unless a plugin keeps something in its place.
+fn payload(file: &RecipeFile, stream: &Stream, model: &mut Model) -> Result<(usize, Payload)> {
+    for spec in &file.plugin {
+        match spec {
+            PluginSpec::Remind(s) => return s.payload(model),
+            PluginSpec::Sharp(s) => return s.payload(model),
+            _ => {}
+        }
+    }
+    Ok((stream.features(), Payload::F32))
+}
+
 fn penalty(spec: &PenaltySpec) -> Box<dyn Penalty> {
     match spec {
         PenaltySpec::Ewc(s) => Box::new(Ewc::new(s.clone())),
@@ -391,6 +406,12 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Refresh(s) => Box::new(Refresh::new(s.clone())),
         PluginSpec::Fpf(s) => Box::new(Fpf::new(s.clone())),
         PluginSpec::ViewBatch(s) => Box::new(ViewBatch::new(s.clone())),
+        PluginSpec::Remind(s) => Box::new(Remind::new(s.clone())),
+        PluginSpec::Sharp(s) => Box::new(Sharp::new(s.clone())),
+        PluginSpec::Keys(s) => Box::new(Keys::new(s.clone())),
+        PluginSpec::Mvp(s) => Box::new(Mvp::new(s.clone())),
+        PluginSpec::ProtoCl(s) => Box::new(ProtoCl::new(s.clone())),
+        PluginSpec::QuantileRisk(s) => Box::new(QuantileRisk::new(s.clone())),
     }
 }
 

@@ -317,6 +317,19 @@ pub enum PluginSpec {
     Fpf(crate::methods::fpf::FpfSettings),
     /// Shows every new example in several views at once.
     ViewBatch(crate::methods::views::ViewBatchSettings),
+    /// Replays compressed features above frozen layers (REMIND).
+    Remind(crate::methods::remind::RemindSettings),
+    /// Replays hidden activations below units that come of age (SHARP).
+    Sharp(crate::methods::sharp::SharpSettings),
+    /// Puts the keys of a key-value network among the inputs.
+    Keys(crate::methods::key_value::KeysSettings),
+    /// Masks to the batch's classes and weighs rows by how their gradients disagree (MVP).
+    Mvp(crate::methods::mvp::MvpSettings),
+    /// Classifies by a Gaussian a class, and trains the encoder for it (ProtoCL).
+    #[serde(rename = "protocl")]
+    ProtoCl(crate::methods::protocl::ProtoClSettings),
+    /// Descends on a quantile of the environments' risks.
+    QuantileRisk(crate::methods::quantile::QuantileSettings),
 }
 
 impl PluginSpec {
@@ -325,11 +338,17 @@ impl PluginSpec {
         match self {
             PluginSpec::Mir(_) => Some("replay:mir"),
             PluginSpec::ViewBatch(_) => Some(crate::methods::views::SUPPORT),
+            PluginSpec::Remind(_) => Some(crate::methods::remind::SUPPORT),
+            PluginSpec::Sharp(_) => Some(crate::methods::sharp::SUPPORT),
+            PluginSpec::QuantileRisk(_) => Some(crate::methods::quantile::SUPPORT),
             PluginSpec::HalfFreeze(_)
             | PluginSpec::FunctionDistance(_)
             | PluginSpec::Gss(_)
             | PluginSpec::Hal(_)
             | PluginSpec::Refresh(_)
+            | PluginSpec::Keys(_)
+            | PluginSpec::Mvp(_)
+            | PluginSpec::ProtoCl(_)
             | PluginSpec::Fpf(_) => None,
         }
     }

@@ -225,7 +225,10 @@ fn recipes_write_choices_as_a_word_or_a_table() {
             let spec = parse(&format!("kind = '{kind}'\nhead = {written}")).expect(written);
             let (NetworkSpec::Mlp { head, .. }
             | NetworkSpec::Cnn { head, .. }
-            | NetworkSpec::Resnet18 { head, .. }) = spec;
+            | NetworkSpec::Resnet18 { head, .. }) = spec
+            else {
+                panic!("a network with a head");
+            };
             assert_eq!(head, meant, "{written}");
         }
     }

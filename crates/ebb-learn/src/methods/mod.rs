@@ -12,11 +12,17 @@ pub mod gem;
 pub mod gss;
 pub mod hal;
 pub mod hft;
+pub mod key_value;
 pub mod l2;
 pub mod lwf;
 pub mod mas;
 pub mod mir;
+pub mod mvp;
+pub mod protocl;
+pub mod quantile;
 pub mod refresh;
+pub mod remind;
+pub mod sharp;
 pub mod si;
 #[cfg(test)]
 mod staging;
@@ -132,6 +138,12 @@ pub const ALL: &[MethodCard] = &[
     fpf::K_FPF,
     zeroth::ZEROTH_ORDER,
     views::VIEW_BATCH,
+    remind::REMIND,
+    sharp::SHARP,
+    key_value::KEY_VALUE,
+    mvp::MVP,
+    protocl::PROTOCL,
+    quantile::QUANTILE_RISK,
 ];
 
 /// The method called `name`.
