@@ -1,9 +1,19 @@
 //! One step's rows, new and replayed together.
 
 use burn::tensor::Tensor;
-use ebb_net::Model;
+use ebb_net::{Model, Taps};
 use ebb_space::{ExampleId, RowId, Rows};
 use std::ops::Range;
+
+/// Activations that take the place of what the network finds at a tap: replayed features.
+pub struct Entry {
+    /// The tap's name.
+    pub tap: String,
+    /// The first row that enters there; the rows before it come from the input.
+    pub first: usize,
+    /// Their activations, `[rows − first, everything else]`.
+    pub values: Tensor<2>,
+}
 
 /// Rows that go through the network in one pass.
 pub struct Batch {
@@ -23,16 +33,26 @@ pub struct Batch {
     pub shifts: Option<Vec<f32>>,
     /// The class centre of each row, `[rows, features]`.
     pub prototypes: Option<Vec<f32>>,
+    /// Rows that enter the network behind its input.
+    pub entry: Option<Entry>,
 }
 
 impl Batch {
+    /// What a pass of this batch taps: where rows enter behind the input.
+    pub fn taps(&self) -> Taps {
+        match &self.entry {
+            None => Taps::none(),
+            Some(e) => Taps::none().replace_from(&e.tap, e.first, e.values.clone()),
+        }
+    }
+
     /// The outputs that compete in row `i`; none: all of them.
     pub fn allowed(&self, i: usize) -> Option<&[bool]> {
         let set = self.rows.class_set.as_ref()?[i];
         Some(&self.rows.class_sets[usize::from(set)])
     }
 
-    /// Rows `range` as a batch, without what is stored or set beside them.
+    /// Rows `range` as a batch from their inputs, without what is stored or set beside them.
     pub fn part(&self, range: Range<usize>) -> Batch {
         let [_, width] = self.x.dims();
         let of = |list: &[u16]| list[range.clone()].to_vec();
@@ -54,6 +74,7 @@ impl Batch {
             row_weights: None,
             shifts: None,
             prototypes: None,
+            entry: None,
         }
     }
 }
@@ -138,6 +159,7 @@ impl Collect {
             row_weights: None,
             shifts: None,
             prototypes: None,
+            entry: None,
         }
     }
 }

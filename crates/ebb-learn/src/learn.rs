@@ -923,6 +923,9 @@ fn describe(s: &Session, name: &str) -> Start {
         ebb_net::NetworkSpec::Cnn { channels, .. } => format!("CNN {channels:?}"),
         ebb_net::NetworkSpec::Resnet18 { width, .. } => format!("ResNet-18 width {width}"),
         ebb_net::NetworkSpec::TaskMlp { hidden, .. } => format!("task MLP {hidden:?}"),
+        ebb_net::NetworkSpec::KeyValue { books, keys, .. } => {
+            format!("key-value bottleneck {books} x {keys}")
+        }
     };
     let test: usize = stream.evals.iter().map(|e| e.items.len()).sum();
     let protocol = format!("{words}; {} test sets, {test} examples", stream.evals.len());

@@ -41,6 +41,16 @@ pub trait Readout: Send {
     fn scores(&self, features: &[f32], rows: usize, outputs: usize) -> Vec<f32>;
 }
 
+/// Changes an activation on its way whenever the model is asked to classify: what a method stores
+/// and replays in another form than the network makes it.
+pub trait Passage: Send {
+    /// The tap it stands at.
+    fn tap(&self) -> &str;
+
+    /// Changes `rows` rows of activations.
+    fn through(&self, activations: &mut [f32], rows: usize);
+}
+
 /// A model that answers with gradients.
 pub struct Oracle {
     /// The model being trained.
@@ -53,6 +63,8 @@ pub struct Oracle {
     pub readout: Option<Box<dyn Readout>>,
     /// Whether the teacher's logits are added to the model's when it is asked to classify.
     pub answers_with_teacher: bool,
+    /// What stands inside the model when it is asked to classify, if anything.
+    pub passage: Option<Box<dyn Passage>>,
     /// The key of this step's draws (dropout).
     pub key: Key,
     grads: CarrierGrads,
@@ -66,6 +78,7 @@ impl Oracle {
             teacher: None,
             readout: None,
             answers_with_teacher: false,
+            passage: None,
             meter: Meter::default(),
             key,
             grads: CarrierGrads::default(),
@@ -89,7 +102,7 @@ impl Oracle {
             key: self.key,
             rows: &ids,
         };
-        let (pass, _, _) = self.pass(objective, batch, at, mode, Taps::none(), into)?;
+        let (pass, _, _) = self.pass(objective, batch, at, mode, batch.taps(), into)?;
         Ok(pass)
     }
 
@@ -175,7 +188,7 @@ impl Oracle {
                      an MLP or a plain CNN"
                 .into(),
         })?;
-        let taps = Taps::none().differentiate(input);
+        let taps = batch.taps().differentiate(input);
         let (pass, taps, mut gradients) =
             self.pass(objective, batch, None, Mode::Eval, taps, into)?;
         let width = self.model.network().inputs();
@@ -195,7 +208,7 @@ impl Oracle {
         into: &mut Weights,
     ) {
         let leaves = self.model.leaves(None);
-        let mut taps = Taps::none();
+        let mut taps = batch.taps();
         let out = self
             .model
             .forward_tracked(&leaves, batch.x.clone(), Mode::Eval, &mut taps);
@@ -208,7 +221,7 @@ impl Oracle {
         self.count(rows);
     }
 
-    /// The same of a function of the features, `[rows, width]`.
+    /// The same for a function of the features, `[rows, width]`.
     pub fn pull_back_features(
         &mut self,
         batch: &Batch,
@@ -216,22 +229,23 @@ impl Oracle {
         into: &mut Weights,
     ) {
         let leaves = self.model.leaves(None);
-        let mut taps = Taps::none();
+        let mut taps = batch.taps();
         let out = self
             .model
             .forward_tracked(&leaves, batch.x.clone(), Mode::Eval, &mut taps);
-        let shape = out.features.dims();
-        let start = TensorData::new(slices::read(&out.features, f), shape);
+        let [rows, width] = out.features.dims();
+        let by_features = slices::read(&out.features, f);
+        let start = TensorData::new(by_features, [rows, width]);
         let start = Tensor::<2>::from_data(start, self.model.device());
         let mut gradients = seed(out.features, start).backward();
         leaves.collect(&mut gradients, into);
-        self.count(shape[0]);
+        self.count(rows);
     }
 
     /// Logits and features of a batch in evaluation mode and without a graph, at the model's
     /// weights.
     pub fn forward(&mut self, batch: &Batch) -> (Vec<f32>, Vec<f32>) {
-        let out = self.model.forward(batch.x.clone(), &mut Taps::none());
+        let out = self.model.forward(batch.x.clone(), &mut batch.taps());
         self.meter.forward_rows += batch.rows.len() as u64;
         (slices::to_vec(&out.logits), slices::to_vec(&out.features))
     }
@@ -293,7 +307,7 @@ impl Oracle {
         let Some(teacher) = self.teacher.as_mut().filter(|_| objective.uses_teacher()) else {
             return (None, None);
         };
-        let out = teacher.forward(batch.x.clone(), &mut Taps::none());
+        let out = teacher.forward(batch.x.clone(), &mut batch.taps());
         self.meter.forward_rows += batch.rows.len() as u64;
         let features = objective
             .uses_features()
@@ -318,7 +332,20 @@ impl Oracle {
     /// the readout makes of its features.
     pub fn answers(&mut self, x: Vec<f32>, rows: usize) -> Vec<f32> {
         let x = self.model.input(x, rows);
-        let out = self.model.forward(x.clone(), &mut Taps::none());
+        let mut taps = Taps::none();
+        if let Some(passage) = &self.passage {
+            let mut read = Taps::none().read(passage.tap());
+            self.model.forward(x.clone(), &mut read);
+            if let Some(found) = read.value(passage.tap()) {
+                let [rows, width] = found.dims();
+                let mut values = slices::to_vec(found);
+                passage.through(&mut values, rows);
+                let values = TensorData::new(values, [rows, width]);
+                let values = Tensor::from_data(values, self.model.device());
+                taps = taps.replace(passage.tap(), values);
+            }
+        }
+        let out = self.model.forward(x.clone(), &mut taps);
         match &self.readout {
             None => {
                 let mut logits = slices::to_vec(&out.logits);
@@ -336,9 +363,34 @@ impl Oracle {
         }
     }
 
+    /// What `x` (`rows x inputs`) becomes at a tap, in evaluation mode, `[rows, everything else]`.
+    ///
+    /// # Errors
+    /// When the network has no such tap.
+    pub fn activations(&mut self, tap: &str, x: Vec<f32>, rows: usize) -> Result<Vec<f32>> {
+        let mut taps = Taps::none().read(tap);
+        let x = self.model.input(x, rows);
+        self.model.forward(x, &mut taps);
+        self.meter.forward_rows += rows as u64;
+        match taps.value(tap) {
+            Some(found) => Ok(slices::to_vec(found)),
+            None => Err(no_such_tap(tap, &self.model)),
+        }
+    }
+
     /// Freezes a copy of the model as it is as the teacher.
     pub fn freeze_teacher(&mut self) {
         self.teacher = Some(self.model.clone());
+    }
+}
+
+/// A recipe named a tap that the network does not have.
+pub(crate) fn no_such_tap(tap: &str, model: &Model) -> Error {
+    Error::Recipe {
+        reason: format!(
+            "the network has no activation called `{tap}`; it has {}",
+            model.network().taps().join(", ")
+        ),
     }
 }
 

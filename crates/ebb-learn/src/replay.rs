@@ -40,15 +40,16 @@ pub struct Offered<'a> {
 }
 
 impl Replay {
-    /// An empty memory. `experiences` divides a ring's capacity; logits are stored when a term
-    /// asks for them, and so are features, of the width given.
+    /// An empty memory whose inputs have so many values of such a kind. `experiences` divides a
+    /// ring's capacity; logits are stored when a term asks for them, and so are features, of the
+    /// width given.
     ///
     /// # Errors
     /// When the capacity cannot be divided.
     pub fn new(
         spec: &MemorySpec,
         draws: &BTreeMap<String, DrawSpec>,
-        inputs: usize,
+        (inputs, payload): (usize, Payload),
         outputs: usize,
         stores_logits: bool,
         features: Option<usize>,
@@ -70,7 +71,7 @@ impl Replay {
             keep,
             form: Form {
                 input: inputs,
-                payload: Payload::F32,
+                payload,
                 logits: stores_logits.then_some(outputs),
                 features,
             },

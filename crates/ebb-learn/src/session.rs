@@ -4,9 +4,11 @@ use crate::error::{Error, Result};
 use crate::methods::{
     agem::AGem, centre::Centres, clnp::Clnp, cuber::Cuber, dgr::Generator, ewc::Ewc,
     fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm, gss::Gss,
-    hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, l2::L2, mas::Mas, mat::Mat,
-    mir::Mir, pcr::ProxyCycle, prd::PrototypePull, psmt::Psmt, rank::Rank, refresh::Refresh,
-    rer::Relational, rkd::TwoLevels, rmn::Relevance, si::Si, views::ViewBatch, zeroth::ZerothOrder,
+    hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys, l2::L2,
+    mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, prd::PrototypePull, protocl::ProtoCl,
+    psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh, remind::Remind,
+    rer::Relational, rkd::TwoLevels, rmn::Relevance, sharp::Sharp, si::Si, views::ViewBatch,
+    zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -20,6 +22,7 @@ use crate::spec::{DataPlan, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
+use ebb_memory::Payload;
 use ebb_net::Model;
 use ebb_record::{ForgettingEvents, State, StateWriter};
 use ebb_space::{Key, Mask, Weights};
@@ -117,7 +120,7 @@ impl Session {
         let network = file
             .network
             .build_heads(stream.shape(), stream.classes, stream.heads)?;
-        let model = Model::new(network, key.sub("initialise"), &Device::flex());
+        let mut model = Model::new(network, key.sub("initialise"), &Device::flex());
         let optimizer = Optimizer::new(recipe.optimizer(), model.layout());
         let class_sets = ClassSets::at(&stream, 0, file.train.classes);
         let replay = match &file.memory {
@@ -125,7 +128,7 @@ impl Session {
             Some(spec) => Some(Replay::new(
                 spec,
                 &file.draw,
-                stream.features(),
+                payload(file, &stream, &mut model)?,
                 outputs,
                 file.term.iter().any(stores_logits)
                     || file.plugin.iter().any(PluginSpec::stores_logits),
@@ -376,6 +379,18 @@ fn unwritable(name: &'static str) -> impl Fn(serde_json::Error) -> Error {
     }
 }
 
+/// What the memory keeps of an example: its input, unless a plugin keeps something in its place.
+fn payload(file: &RecipeFile, stream: &Stream, model: &mut Model) -> Result<(usize, Payload)> {
+    for spec in &file.plugin {
+        match spec {
+            PluginSpec::Remind(s) => return s.payload(model),
+            PluginSpec::Sharp(s) => return s.payload(model),
+            _ => {}
+        }
+    }
+    Ok((stream.features(), Payload::F32))
+}
+
 fn penalty(spec: &PenaltySpec) -> Box<dyn Penalty> {
     match spec {
         PenaltySpec::Ewc(s) => Box::new(Ewc::new(s.clone())),
@@ -412,6 +427,12 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Psmt(s) => Box::new(Psmt::new(s.clone())),
         PluginSpec::FewShot(s) => Box::new(FewShot::new(s.clone())),
         PluginSpec::FastSlow(s) => Box::new(FastSlow::new(s.clone())),
+        PluginSpec::Remind(s) => Box::new(Remind::new(s.clone())),
+        PluginSpec::Sharp(s) => Box::new(Sharp::new(s.clone())),
+        PluginSpec::Keys(s) => Box::new(Keys::new(s.clone())),
+        PluginSpec::Mvp(s) => Box::new(Mvp::new(s.clone())),
+        PluginSpec::ProtoCl(s) => Box::new(ProtoCl::new(s.clone())),
+        PluginSpec::QuantileRisk(s) => Box::new(QuantileRisk::new(s.clone())),
     }
 }
 

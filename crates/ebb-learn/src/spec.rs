@@ -421,6 +421,19 @@ pub enum PluginSpec {
     FewShot(crate::methods::few_shot::FewShotSettings),
     /// Lets slow weights follow fast ones and learn from episodes.
     FastSlow(crate::methods::fast_slow::FastSlowSettings),
+    /// Replays compressed features above frozen layers (REMIND).
+    Remind(crate::methods::remind::RemindSettings),
+    /// Replays hidden activations below units that come of age (SHARP).
+    Sharp(crate::methods::sharp::SharpSettings),
+    /// Puts the keys of a key-value network among the inputs.
+    Keys(crate::methods::key_value::KeysSettings),
+    /// Masks to the batch's classes and weighs rows by how their gradients disagree (MVP).
+    Mvp(crate::methods::mvp::MvpSettings),
+    /// Classifies by a Gaussian a class, and trains the encoder for it (ProtoCL).
+    #[serde(rename = "protocl")]
+    ProtoCl(crate::methods::protocl::ProtoClSettings),
+    /// Descends on a quantile of the environments' risks.
+    QuantileRisk(crate::methods::quantile::QuantileSettings),
 }
 
 impl PluginSpec {
@@ -430,28 +443,10 @@ impl PluginSpec {
             PluginSpec::Mir(_) => Some("replay:mir"),
             PluginSpec::ViewBatch(_) => Some(crate::methods::views::SUPPORT),
             PluginSpec::Generator(_) => Some(crate::methods::dgr::SUPPORT),
-            PluginSpec::HalfFreeze(_)
-            | PluginSpec::FunctionDistance(_)
-            | PluginSpec::Gss(_)
-            | PluginSpec::Hal(_)
-            | PluginSpec::Refresh(_)
-            | PluginSpec::Fpf(_)
-            | PluginSpec::Herding(_)
-            | PluginSpec::Centres(_)
-            | PluginSpec::MemorisationAware(_)
-            | PluginSpec::ProxyCycle(_)
-            | PluginSpec::PrototypePull(_)
-            | PluginSpec::Relational(_)
-            | PluginSpec::TwoLevels(_)
-            | PluginSpec::Compensation(_)
-            | PluginSpec::Gpm(_)
-            | PluginSpec::Cuber(_)
-            | PluginSpec::Clnp(_)
-            | PluginSpec::Relevance(_)
-            | PluginSpec::Rank(_)
-            | PluginSpec::Psmt(_)
-            | PluginSpec::FewShot(_)
-            | PluginSpec::FastSlow(_) => None,
+            PluginSpec::Remind(_) => Some(crate::methods::remind::SUPPORT),
+            PluginSpec::Sharp(_) => Some(crate::methods::sharp::SUPPORT),
+            PluginSpec::QuantileRisk(_) => Some(crate::methods::quantile::SUPPORT),
+            _ => None,
         }
     }
 

@@ -144,6 +144,45 @@ fn a_stopped_run_resumes_to_the_same_bits() {
             "cuber",
             vec![("with.samples", "50"), ("with.strong", "0.1")],
         ),
+        (
+            "remind",
+            vec![
+                ("with.books", "8"),
+                ("with.centres", "16"),
+                ("with.capacity", "120"),
+                ("with.mixup", "0.1"),
+                ("with.decay", "0.7"),
+                ("train.momentum", "0.9"),
+            ],
+        ),
+        (
+            "sharp",
+            vec![
+                ("with.keep", "10"),
+                ("with.phases", "4"),
+                ("with.recent", "1"),
+            ],
+        ),
+        (
+            "key-value",
+            vec![
+                (
+                    "network",
+                    "{ kind = \"key-value\", books = 8, keys = 16, width = 4 }",
+                ),
+                ("train.optimizer", "adagrad"),
+                ("with.samples", "200"),
+            ],
+        ),
+        ("mvp", vec![("with.capacity", "60")]),
+        (
+            "protocl",
+            vec![("with.capacity", "60"), ("with.refresh", "13")],
+        ),
+        (
+            "quantile-risk",
+            vec![("with.capacity", "60"), ("with.environments", "2")],
+        ),
     ];
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);

@@ -7,6 +7,7 @@ pub mod activation;
 pub mod cnn;
 mod heads;
 pub mod init;
+pub mod key_value;
 pub mod mlp;
 pub mod model;
 pub mod network;

@@ -160,6 +160,15 @@ impl Model {
         })
     }
 
+    /// The shape that the activation at `name` has in one row, channels first, if the network has
+    /// it.
+    pub fn shape_at(&mut self, name: &str) -> Option<Vec<usize>> {
+        let mut taps = Taps::none().read(name);
+        let blank = self.input(vec![0.0; self.network.inputs()], 1);
+        self.forward(blank, &mut taps);
+        taps.shape(name).map(<[usize]>::to_vec)
+    }
+
     /// `rows x inputs` values as a tensor on the model's device (moved, not copied).
     pub fn input(&self, values: Vec<f32>, rows: usize) -> Tensor<2> {
         let width = self.network.inputs();

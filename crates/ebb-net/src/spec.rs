@@ -4,6 +4,7 @@ use crate::activation::ActivationKind;
 use crate::cnn::Cnn;
 use crate::heads::{HeadKind, HeadPlan};
 use crate::init::Init;
+use crate::key_value::KeyValue;
 use crate::mlp::Mlp;
 use crate::network::Network;
 use crate::resnet::ResNet;
@@ -84,6 +85,21 @@ pub enum NetworkSpec {
         #[serde(default)]
         init: Init,
     },
+    /// A discrete key-value bottleneck on fixed random features.
+    KeyValue {
+        /// Codebooks.
+        #[serde(default = "key_value_books")]
+        books: usize,
+        /// Keys of each.
+        #[serde(default = "key_value_keys")]
+        keys: usize,
+        /// Values of a key.
+        #[serde(default = "key_value_width")]
+        width: usize,
+        /// Fixed random units before them; 0: the inputs themselves.
+        #[serde(default)]
+        features: usize,
+    },
 }
 
 fn one() -> usize {
@@ -92,6 +108,18 @@ fn one() -> usize {
 
 fn is_one(n: &usize) -> bool {
     *n == 1
+}
+
+fn key_value_books() -> usize {
+    64
+}
+
+fn key_value_keys() -> usize {
+    128
+}
+
+fn key_value_width() -> usize {
+    8
 }
 
 fn two_hundreds() -> Vec<usize> {
@@ -213,6 +241,17 @@ impl NetworkSpec {
                 };
                 Arc::new(TaskMlp::new(&widths, tasks, width, *weights, *init)?)
             }
+            NetworkSpec::KeyValue {
+                books,
+                keys,
+                width,
+                features,
+            } => Arc::new(KeyValue::new(
+                shape.iter().product(),
+                *features,
+                [*books, *keys, *width],
+                heads * outputs,
+            )?),
         })
     }
 }

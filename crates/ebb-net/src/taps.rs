@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 struct Tap {
     read: bool,
-    replace: Option<Tensor<2>>,
+    /// From this row on, these values.
+    replace: Option<(usize, Tensor<2>)>,
     differentiate: bool,
 }
 
@@ -21,6 +22,7 @@ struct Tap {
 pub struct Taps {
     wanted: BTreeMap<String, Tap>,
     read: BTreeMap<String, Tensor<2>>,
+    shapes: BTreeMap<String, Vec<usize>>,
     leaves: BTreeMap<String, Tensor<2>>,
 }
 
@@ -44,8 +46,14 @@ impl Taps {
 
     /// Put `value` in the place of the activation at `name`.
     #[must_use]
-    pub fn replace(mut self, name: impl Into<String>, value: Tensor<2>) -> Self {
-        self.wanted.entry(name.into()).or_default().replace = Some(value);
+    pub fn replace(self, name: impl Into<String>, value: Tensor<2>) -> Self {
+        self.replace_from(name, 0, value)
+    }
+
+    /// The same for the rows from `first` on; those before it pass as they are.
+    #[must_use]
+    pub fn replace_from(mut self, name: impl Into<String>, first: usize, value: Tensor<2>) -> Self {
+        self.wanted.entry(name.into()).or_default().replace = Some((first, value));
         self
     }
 
@@ -73,7 +81,15 @@ impl Taps {
         let rows = shape[0];
         let width = shape[1..].iter().product::<usize>();
         let mut value = match &tap.replace {
-            Some(value) => value.clone().reshape(shape),
+            Some((0, value)) => value.clone().reshape(shape),
+            Some((first, value)) => {
+                let value = match x.is_autodiff() {
+                    true => value.clone().autodiff(),
+                    false => value.clone(),
+                };
+                let before = x.reshape([rows, width]).slice([0..*first, 0..width]);
+                Tensor::cat(vec![before, value], 0).reshape(shape)
+            }
             None => x,
         };
         if tap.differentiate {
@@ -85,6 +101,7 @@ impl Taps {
             self.leaves.insert(name.to_owned(), leaf);
         }
         if tap.read {
+            self.shapes.insert(name.to_owned(), shape[1..].to_vec());
             self.read.insert(
                 name.to_owned(),
                 value.clone().inner().reshape([rows, width]),
@@ -96,6 +113,11 @@ impl Taps {
     /// The value read at `name`, if the pass came by.
     pub fn value(&self, name: &str) -> Option<&Tensor<2>> {
         self.read.get(name)
+    }
+
+    /// The shape of a row of what was read at `name`: channels first, then positions.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shapes.get(name).map(Vec::as_slice)
     }
 
     /// The gradient at `name` after a backward pass.

@@ -9,7 +9,7 @@ use super::mixture::Mixed;
 use super::origin::Origins;
 use super::{
     EvalSet, Experience, Item, Kind, NamedScale, Scale, Scenario, Stream, StreamSpec, blurry,
-    power_law, recurring,
+    power_law, recurring, si_blurry,
 };
 use crate::catalogue::load;
 use crate::dataset::{Normalise, Split};
@@ -43,6 +43,7 @@ impl StreamSpec {
         let mixed = match spec.kind {
             Some(Kind::Recurring) => recurring::experiences(&spec, &origins, key.sub("recurring"))?,
             Some(Kind::PowerLaw) => power_law::experiences(&spec, &origins, key.sub("power law"))?,
+            Some(Kind::SiBlurry) => si_blurry::experiences(&spec, &origins, key.sub("si-blurry"))?,
             Some(Kind::Joint) => vec![Mixed::joint(&origins)],
             _ => blurry::experiences(&spec, &origins, key.sub("blurry")),
         };
@@ -65,7 +66,7 @@ impl StreamSpec {
             })
             .collect();
         let all: Arc<[Item]> = match self.kind {
-            Some(Kind::Recurring | Kind::Joint) => evals
+            Some(Kind::Recurring | Kind::SiBlurry | Kind::Joint) => evals
                 .iter()
                 .flat_map(|set| set.items.iter().copied())
                 .collect(),

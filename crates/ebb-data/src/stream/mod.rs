@@ -8,6 +8,7 @@ mod power_law;
 mod recurring;
 mod resolve;
 mod sample;
+mod si_blurry;
 mod spec;
 
 use std::sync::Arc;

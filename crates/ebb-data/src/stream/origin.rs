@@ -36,7 +36,7 @@ impl Origins {
                 let groups = class_groups(spec, split, key)?;
                 by_class(spec, split, base, &groups, key)
             }
-            Kind::Recurring => {
+            Kind::Recurring | Kind::SiBlurry => {
                 let single: Vec<Vec<u32>> =
                     (0..split.train.classes as u32).map(|c| vec![c]).collect();
                 let mut origins = by_class(spec, split, base, &single, key);

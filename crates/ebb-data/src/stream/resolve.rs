@@ -28,14 +28,14 @@ impl StreamSpec {
         let (kind, origin) = (spec.kind.unwrap_or(Kind::Split), spec.origin_kind());
 
         let scenario = match origin {
-            Kind::Split | Kind::Recurring => Scenario::Class,
+            Kind::Split | Kind::Recurring | Kind::SiBlurry => Scenario::Class,
             _ => Scenario::Domain,
         };
         let scenario = *spec.scenario.get_or_insert(scenario);
-        if kind == Kind::Recurring && scenario != Scenario::Class {
+        if matches!(kind, Kind::Recurring | Kind::SiBlurry) && scenario != Scenario::Class {
             return Err(Error::stream(
                 "scenario",
-                "classes recur in different company in a recurring stream, so there is no task to tell or to count labels within: only \"class\" has a meaning",
+                "classes come in different company in a recurring or si-blurry stream, so there is no task to tell or to count labels within: only \"class\" has a meaning",
             ));
         }
         spec.resolve_number(origin)?;
@@ -74,6 +74,7 @@ impl StreamSpec {
         match kind {
             Kind::Recurring => spec.resolve_recurring()?,
             Kind::PowerLaw => spec.resolve_power_law()?,
+            Kind::SiBlurry => spec.resolve_si_blurry()?,
             _ => {}
         }
         Ok(spec)
@@ -109,7 +110,9 @@ impl StreamSpec {
             Kind::PowerLaw => drop(self.base.get_or_insert(Kind::Permuted)),
             _ => {}
         }
-        if let Some(base @ (Kind::Recurring | Kind::PowerLaw | Kind::Joint)) = self.base {
+        if let Some(base @ (Kind::Recurring | Kind::PowerLaw | Kind::Joint | Kind::SiBlurry)) =
+            self.base
+        {
             return Err(Error::stream(
                 "base",
                 format!(
@@ -125,7 +128,7 @@ impl StreamSpec {
     fn refuse_meaningless(&self) -> Result<()> {
         use Kind::*;
         let plain = &[Split, Permuted, Rotated, Corrupted, Recoloured][..];
-        let fields: [(&'static str, bool, &[Kind]); 22] = [
+        let fields: [(&'static str, bool, &[Kind]); 24] = [
             ("base", self.base.is_some(), &[Joint, PowerLaw]),
             ("class_order", self.class_order.is_some(), &[Split]),
             ("groups", self.groups.is_some(), &[Split, Recurring]),
@@ -160,6 +163,8 @@ impl StreamSpec {
             ("recency", self.recency.is_some(), &[PowerLaw]),
             ("block", self.block.is_some(), &[PowerLaw]),
             ("rehearsal", self.rehearsal.is_some(), &[PowerLaw]),
+            ("disjoint", self.disjoint.is_some(), &[SiBlurry]),
+            ("strays", self.strays.is_some(), &[SiBlurry]),
         ];
         let kind = self.kind.unwrap_or(Split);
         for (field, given, kinds) in fields {
@@ -260,7 +265,7 @@ impl StreamSpec {
             _ => None,
         };
         let usual = match origin {
-            Kind::Split | Kind::Recoloured => 5,
+            Kind::Split | Kind::Recoloured | Kind::SiBlurry => 5,
             Kind::Recurring => 100,
             _ => 10,
         };
@@ -358,6 +363,21 @@ impl StreamSpec {
             && !(factor >= 0.0 && power >= 0.0 && factor.is_finite() && power.is_finite())
         {
             return Err(Error::stream("skew", "factor and power must be 0 or more"));
+        }
+        Ok(())
+    }
+
+    fn resolve_si_blurry(&mut self) -> Result<()> {
+        for (field, share) in [
+            ("disjoint", *self.disjoint.get_or_insert(0.5)),
+            ("strays", *self.strays.get_or_insert(0.1)),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::stream(
+                    field,
+                    format!("{share} is no share: give 0 to 1"),
+                ));
+            }
         }
         Ok(())
     }

@@ -26,6 +26,9 @@ pub enum Kind {
     PowerLaw,
     /// The experiences of `base` as one: the upper bound.
     Joint,
+    /// Tasks of random sizes, some classes of one task alone, the examples of others straying
+    /// (Si-Blurry, card S139).
+    SiBlurry,
 }
 
 impl Kind {
@@ -40,6 +43,7 @@ impl Kind {
             Kind::Recurring => "recurring",
             Kind::PowerLaw => "power-law",
             Kind::Joint => "joint",
+            Kind::SiBlurry => "si-blurry",
         }
     }
 }
@@ -188,7 +192,7 @@ pub struct StreamSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scenario: Option<Scenario>,
     /// At most this many training examples an experience, drawn by id. All by default; 600 for
-    /// `recurring`; for `power-law` the examples of a phase.
+    /// `recurring`; for `power-law` the examples of a phase, for `si-blurry` those of a class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_experience: Option<usize>,
     /// At most this many test examples a test set, drawn by id. All by default.
@@ -276,4 +280,11 @@ pub struct StreamSpec {
     /// sets it, with the newest task at age 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<f64>,
+    /// Of `si-blurry`: the share of the classes that belong to one task alone; 0.5 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disjoint: Option<f64>,
+    /// Of `si-blurry`: the share of the other classes' examples that may be met in another task;
+    /// 0.1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strays: Option<f64>,
 }

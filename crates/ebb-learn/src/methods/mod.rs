@@ -22,20 +22,26 @@ pub mod hal;
 pub mod hfc;
 pub mod hft;
 pub mod icarl;
+pub mod key_value;
 pub mod l2;
 pub mod lwf;
 pub mod mas;
 pub mod mat;
 pub mod mir;
+pub mod mvp;
 pub mod pcr;
 pub mod pld;
 pub mod prd;
+pub mod protocl;
 pub mod psmt;
+pub mod quantile;
 pub mod rank;
 pub mod refresh;
+pub mod remind;
 pub mod rer;
 pub mod rkd;
 pub mod rmn;
+pub mod sharp;
 pub mod si;
 pub mod sinkd;
 #[cfg(test)]
@@ -173,6 +179,12 @@ pub const ALL: &[MethodCard] = &[
     rank::RANK_UPDATE,
     psmt::PSMT,
     fast_slow::FAST_SLOW,
+    remind::REMIND,
+    sharp::SHARP,
+    key_value::KEY_VALUE,
+    mvp::MVP,
+    protocl::PROTOCL,
+    quantile::QUANTILE_RISK,
 ];
 
 /// The method called `name`.
