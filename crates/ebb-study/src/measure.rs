@@ -30,6 +30,8 @@ pub enum Measure {
         /// Its number.
         set: usize,
     },
+    /// Lowest accuracy on a test set after the last experience, of the sets that were trained.
+    WorstSet,
     /// min-ACC as seen from the ends of experiences alone: mean over earlier sets of the lowest
     /// row since the set was trained. Never below the per-iteration one but by panel noise.
     BoundaryMinAcc,
@@ -97,6 +99,11 @@ impl Measure {
                     .ok_or_else(|| no_set(*set, run))?,
                 Direction::Higher,
                 format!("test set {set} after the last experience"),
+            ),
+            Measure::WorstSet => (
+                worst_set(run, stream)?,
+                Direction::Higher,
+                "lowest accuracy on a trained test set after the last experience".to_owned(),
             ),
             Measure::BoundaryMinAcc => (
                 boundary_min_acc(run, stream)?,
@@ -186,6 +193,12 @@ fn last(run: &Summary) -> Result<Vec<f64>, String> {
         0 => Err("the run has no experience".to_owned()),
         n => row(run, n - 1),
     }
+}
+
+fn worst_set(run: &Summary, stream: &Stream) -> Result<f64, String> {
+    let row = last(run)?;
+    let trained = (0..stream.experiences.len()).flat_map(|e| trains(stream, e));
+    Ok(trained.map(|s| row[s]).fold(f64::INFINITY, f64::min))
 }
 
 fn slope(run: &Summary, rows: usize) -> Result<f64, String> {
@@ -336,6 +349,7 @@ mod tests {
         // Set 0 has its lowest end at 0.4, set 1 at 0.5; set 2 was trained last.
         assert!((value(&Measure::BoundaryMinAcc) - 0.45).abs() < 1e-12);
         assert_eq!(value(&Measure::LearnedAtLeast), 0.8);
+        assert_eq!(value(&Measure::WorstSet), 0.5);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`minimum_norm`] | S059 | the expected error on every task after every task |
 //! | [`rotated_pair`] | S041 | forgetting against similarity, in both limits and exactly for rank 1 |
+//! | [`sequential_bayes`] | S188 | exact posteriors, passed on from task to task |
 //! | [`max_margin`] | S095 | each task is a projection; the distance to a joint solution never rises |
 //!
 //! They stand on their own: `f64`, no network, no files. Each has a `study` that measures the
@@ -14,6 +15,7 @@ pub(crate) mod linalg;
 pub mod max_margin;
 pub mod minimum_norm;
 pub mod rotated_pair;
+pub mod sequential_bayes;
 
 use ebb_space::{Direction, Number, Unit, stats};
 use serde::{Deserialize, Serialize};
