@@ -226,6 +226,7 @@ fn defaults_are_what_the_kinds_say() {
         ("Network", network("mlp")),
         ("Network", network("cnn")),
         ("Network", network("resnet18")),
+        ("Network", network("key-value")),
     ];
     for (title, table) in kinds {
         let start = format!("| `{}`", table["kind"]);
