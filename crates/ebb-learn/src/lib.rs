@@ -12,6 +12,7 @@ pub mod fisher;
 mod learn;
 pub mod methods;
 pub mod objective;
+pub mod openset;
 pub mod optimizer;
 pub mod oracle;
 pub mod penalty;

@@ -131,7 +131,9 @@ mod tests {
         let set = OpenSet::fit(&features, &labels, 4, 0.05);
         let (fresh, classes) = rows(400, "fresh");
         let of_fresh = fresh.chunks_exact(4).zip(&classes);
-        let rejected = of_fresh.filter(|(row, c)| set.outlier(row, **c) > 0.5).count();
+        let rejected = of_fresh
+            .filter(|(row, c)| set.outlier(row, **c) > 0.5)
+            .count();
         // Half of the tail of 5 % lies beyond its median.
         assert!((5..=45).contains(&rejected), "{rejected} of 800");
         for (row, class) in [([0.0, 0.0, 1.0, 0.0], 0), ([0.0, 1.0, 0.0, 0.0], 0)] {

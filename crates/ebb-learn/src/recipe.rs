@@ -384,6 +384,14 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
                         .into(),
                 );
             }
+            let keeps = |p: &PluginSpec| matches!(p, PluginSpec::Remind(_) | PluginSpec::Sharp(_));
+            if file.plugin.iter().any(keeps) {
+                return wrong(
+                    "the plugins `remind` and `sharp` replay what they put into the memory, but the \
+                     recipe has none: add memory = { capacity = 2000, keep = \"chosen\" }"
+                        .into(),
+                );
+            }
             if file.update.projects() {
                 return wrong(
                     "this update compares with remembered examples, but the recipe has no `memory`"

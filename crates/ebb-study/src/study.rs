@@ -137,6 +137,11 @@ pub enum Native {
         /// Independent draws.
         draws: usize,
     },
+    /// Exact inference, task by task (card S188).
+    SequentialBayes {
+        /// Independent draws.
+        draws: usize,
+    },
     /// Sequential max-margin classification (card S095).
     MaxMargin {
         /// Independent draws.
@@ -154,6 +159,8 @@ pub enum Native {
     },
     /// Forgetting events and what they find (card S042).
     ForgettingEvents(crate::native::ForgettingEventsSpec),
+    /// Open-set recognition and active queries (card S210).
+    OpenSet(crate::native::OpenSetSpec),
 }
 
 impl Native {
@@ -161,7 +168,9 @@ impl Native {
     pub fn arms(&self) -> &'static [&'static str] {
         match self {
             Native::ForgettingEvents(_) => crate::native::FORGETTING_EVENTS_ARMS,
-            Native::MinimumNorm { .. }
+            Native::OpenSet(_) => crate::native::OPEN_SET_ARMS,
+            Native::SequentialBayes { .. }
+            | Native::MinimumNorm { .. }
             | Native::RotatedPair { .. }
             | Native::MaxMargin { .. }
             | Native::Spurious { .. }

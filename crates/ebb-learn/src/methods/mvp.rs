@@ -114,8 +114,16 @@ impl Plugin for Mvp {
             let mut present = vec![false; logits.len() / rows.max(1)];
             let labels = batch.rows.labels.iter();
             labels.for_each(|l| present[*l as usize] = true);
-            batch.rows.class_set = Some(vec![0; rows]);
-            batch.rows.class_sets = vec![present];
+            match batch.rows.class_set {
+                None => {
+                    batch.rows.class_set = Some(vec![0; rows]);
+                    batch.rows.class_sets = vec![present];
+                }
+                // Heads stay apart.
+                Some(_) => batch.rows.class_sets.iter_mut().for_each(|set| {
+                    set.iter_mut().zip(&present).for_each(|(s, p)| *s &= *p);
+                }),
+            }
         }
         let gamma = self.settings.gamma;
         let s = disagreement(&logits, &features, batch);

@@ -105,7 +105,10 @@ mod tests {
             let fit = Weibull::fit(&draws(40_000, shape, scale)).expect("a fit");
             // The shape's standard error is 0.78 k/√n, the scale's 1.05 λ/(k√n).
             assert!((fit.shape / shape - 1.0).abs() < 0.016, "{fit:?}");
-            assert!((fit.scale / scale - 1.0).abs() < 0.021 / shape.min(1.0), "{fit:?}");
+            assert!(
+                (fit.scale / scale - 1.0).abs() < 0.021 / shape.min(1.0),
+                "{fit:?}"
+            );
         }
     }
 

@@ -12,17 +12,18 @@
 //! Counts for the removal come from runs of their own, with seeds no arm has.
 //! **Costs** one small training run an arm and seed.
 
-use crate::clause::{Sample, Samples};
+use super::found::Found;
+use crate::clause::Samples;
 use crate::error::{Error, Result};
 use crate::runner::{Ended, Options, Watch};
-use crate::verdict::{ArmReport, Verdict};
+use crate::verdict::Verdict;
 use ebb_data::{Item, Part, Stream};
 use ebb_learn::evaluate::outcome;
 use ebb_learn::seen::outputs;
 use ebb_learn::{Around, Recipe, Session, Silent, learn_keeping};
-use ebb_record::{ForgettingEvents, over_seeds, summed_counts};
+use ebb_record::{ForgettingEvents, summed_counts};
 use ebb_space::stats::{Alternative, auroc, spearman};
-use ebb_space::{Direction, ExampleId, Key, Number, Unit};
+use ebb_space::{Direction, ExampleId, Key};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -119,7 +120,11 @@ pub(crate) fn run(
     let forgotten = train("kept_forgotten", &kept_forgotten, watch)?;
     let random = train("kept_random", &kept_random, watch)?;
 
-    let mut found = Found::new(spec, seeds);
+    let protocol = format!(
+        "{} {} examples, MLP {:?}, SGD {} batch {}, {} epochs",
+        spec.dataset, spec.examples, spec.hidden, spec.lr, spec.batch, spec.epochs
+    );
+    let mut found = Found::new("fine-tune", protocol, seeds);
     for (arm, runs) in [
         ("full", &full),
         ("noisy", &noisy),
@@ -270,43 +275,14 @@ impl World<'_> {
     }
 }
 
-/// What was found, arm by arm.
-struct Found<'a> {
-    seeds: &'a [u64],
-    protocol: String,
-    numbers: BTreeMap<(String, String), Vec<Number>>,
+/// What is measured beside the accuracy.
+trait Measures {
+    fn events(&mut self, arm: &str, runs: &[Trained]);
+    fn detection(&mut self, noisy: &[Trained], flipped: &HashSet<ExampleId>) -> Result<()>;
+    fn agreement(&mut self, full: &[Trained]) -> Result<()>;
 }
 
-impl<'a> Found<'a> {
-    fn new(spec: &Spec, seeds: &'a [u64]) -> Self {
-        Self {
-            seeds,
-            protocol: format!(
-                "{} {} examples, MLP {:?}, SGD {} batch {}, {} epochs",
-                spec.dataset, spec.examples, spec.hidden, spec.lr, spec.batch, spec.epochs
-            ),
-            numbers: BTreeMap::new(),
-        }
-    }
-
-    fn add(&mut self, arm: &str, name: &str, values: Vec<f64>, direction: Direction, what: &str) {
-        let numbers = values
-            .into_iter()
-            .map(|value| Number {
-                name: name.to_owned(),
-                value,
-                ci_low: None,
-                ci_high: None,
-                n: 1,
-                unit: Unit::Example,
-                direction,
-                protocol: format!("{what}; {}", self.protocol),
-            })
-            .collect();
-        self.numbers
-            .insert((arm.to_owned(), name.to_owned()), numbers);
-    }
-
+impl Measures for Found<'_> {
     /// Shares of the training examples.
     fn events(&mut self, arm: &str, runs: &[Trained]) {
         let share = |test: &dyn Fn(&ebb_record::History) -> bool| -> Vec<f64> {
@@ -426,30 +402,6 @@ impl<'a> Found<'a> {
         }
         Ok(())
     }
-
-    fn finish(self) -> Result<(Samples, Vec<ArmReport>)> {
-        let mut samples = Samples::new();
-        let mut arms: BTreeMap<String, ArmReport> = BTreeMap::new();
-        for ((arm, name), numbers) in self.numbers {
-            let values: Vec<f64> = numbers.iter().map(|n| n.value).collect();
-            let runs: Vec<(u64, &Number)> = self.seeds.iter().copied().zip(&numbers).collect();
-            let report = arms.entry(arm.clone()).or_insert_with(|| ArmReport {
-                name: arm.clone(),
-                about: String::new(),
-                method: "fine-tune".to_owned(),
-                recipe: String::new(),
-                train_seconds: 0.0,
-                diverged: Vec::new(),
-                measured: Vec::new(),
-                per_seed: BTreeMap::new(),
-            });
-            report.measured.push(over_seeds(&runs)?);
-            report.per_seed.insert(name.clone(), values.clone());
-            let protocol = numbers[0].protocol.clone();
-            samples.insert((arm, name), Sample { values, protocol });
-        }
-        Ok((samples, arms.into_values().collect()))
-    }
 }
 
 fn rank_correlation<'a>(pairs: impl Iterator<Item = &'a [f64; 2]>) -> Result<f64> {
@@ -562,7 +514,6 @@ mod tests {
 
     #[test]
     fn detection_scores_a_perfect_and_a_useless_sign() {
-        let spec = spec();
         let id = |n: u32| ExampleId::of(&n.to_le_bytes(), 0);
         let mut events = ForgettingEvents::new();
         let mut losses = HashMap::new();
@@ -578,7 +529,7 @@ mod tests {
             accuracy: 1.0,
             losses,
         };
-        let mut found = Found::new(&spec, &[1]);
+        let mut found = Found::new("fine-tune", String::new(), &[1]);
         found
             .detection(&[trained], &(0..5).map(id).collect())
             .unwrap();

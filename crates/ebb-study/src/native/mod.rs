@@ -1,9 +1,13 @@
 //! Studies with code of their own: linear worlds, and what recipes alone cannot say.
 
 mod forgetting_events;
+mod found;
 mod linear;
+mod open_set;
 
 pub use forgetting_events::{ARMS as FORGETTING_EVENTS_ARMS, Spec as ForgettingEventsSpec};
+
+pub use open_set::{ARMS as OPEN_SET_ARMS, Spec as OpenSetSpec};
 
 use crate::clause::Samples;
 use crate::error::Result;
@@ -24,9 +28,13 @@ pub(crate) fn run(
     let finding = match native {
         Native::MinimumNorm { draws } => worlds::minimum_norm::study(seed, *draws)?,
         Native::RotatedPair { draws } => worlds::rotated_pair::study(seed, *draws)?,
+        Native::SequentialBayes { draws } => worlds::sequential_bayes::study(seed, *draws)?,
         Native::MaxMargin { draws } => worlds::max_margin::study(seed, *draws)?,
         Native::Spurious { draws } => worlds::spurious::study(seed, *draws)?,
         Native::Ideal { draws } => worlds::ideal::study(seed, *draws)?,
+        Native::OpenSet(spec) => {
+            return open_set::run(spec, &study.seeds, options, watch, verdict);
+        }
         Native::ForgettingEvents(spec) => {
             return forgetting_events::run(spec, &study.seeds, options, watch, verdict);
         }

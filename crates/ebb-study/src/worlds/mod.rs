@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`minimum_norm`] | S059 | the expected error on every task after every task |
 //! | [`rotated_pair`] | S041 | forgetting against similarity, in both limits and exactly for rank 1 |
+//! | [`sequential_bayes`] | S188 | exact posteriors, passed on from task to task |
 //! | [`max_margin`] | S095 | each task is a projection; the distance to a joint solution never rises |
 //! | [`spurious`] | S101 | the rule, what is easier than it, and what can be memorised |
 //! | [`ideal`] | S034 | a learner that keeps every minimiser of its tasks never forgets |
@@ -17,6 +18,7 @@ pub(crate) mod linalg;
 pub mod max_margin;
 pub mod minimum_norm;
 pub mod rotated_pair;
+pub mod sequential_bayes;
 pub mod spurious;
 
 use ebb_space::{Direction, Number, Unit, stats};
