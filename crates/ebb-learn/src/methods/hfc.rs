@@ -398,10 +398,8 @@ mod tests {
                     let mean = |of: &dyn Fn(usize) -> f64| {
                         own.iter().map(|i| of(*i)).sum::<f64>() / own.len() as f64
                     };
-                    for j in 0..c {
-                        let apart = bce(mean(&|i| o[i][j]), mean(&|i| soft(i, j)));
-                        want += 0.5 * mean(&v) * apart / (present.len() * c) as f64;
-                    }
+                    let each = (0..c).map(|j| bce(mean(&|i| o[i][j]), mean(&|i| soft(i, j))));
+                    want += 0.5 * mean(&v) * each.sum::<f64>() / (present.len() * c) as f64;
                 }
                 assert!((found.total - want).abs() < 2e-5, "{} {want}", found.total);
                 let apart = (0..n).any(|i| (ratio(i) - 1.0).abs() > 0.05);

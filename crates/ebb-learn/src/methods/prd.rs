@@ -81,22 +81,21 @@ impl PrototypePull {
     }
 }
 
-/// Adds `weight` times the gradient of `1 − cos(p, h)` by `p` to `into`; its value.
-fn pull(p: &[f32], h: &[f32], weight: f64, into: &mut [f32]) -> f64 {
+/// Adds `weight` times the gradient of `1 − cos(p, h)` by `p` to `into`.
+fn pull(p: &[f32], h: &[f32], weight: f64, into: &mut [f32]) {
     let dot = |a: &[f32], b: &[f32]| {
         let each = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
         each.sum::<f64>()
     };
     let (of_p, of_h) = (dot(p, p).sqrt(), dot(h, h).sqrt());
     if of_p == 0.0 || of_h == 0.0 {
-        return 1.0; // no direction to turn in
+        return; // no direction to turn in
     }
     let cos = dot(p, h) / (of_p * of_h);
     for ((g, p), h) in into.iter_mut().zip(p).zip(h) {
         let slope = f64::from(*h) / of_h - cos * f64::from(*p) / of_p;
         *g -= (weight * slope / of_p) as f32;
     }
-    1.0 - cos
 }
 
 impl Plugin for PrototypePull {
