@@ -511,7 +511,7 @@ pub const REMIND: MethodCard = MethodCard {
     title: "Replay of product-quantised features",
     source: "Hayes et al., ECCV 2020",
     card: "S070",
-    family: "replay",
+    family: "feature replay",
     use_it: "few bytes, and a first experience that says enough of the inputs",
     not_for: "later data that need other features than the first",
     stores: "`books` bytes an example and position, codebooks of 1 kB a channel",

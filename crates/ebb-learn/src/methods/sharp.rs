@@ -570,7 +570,7 @@ pub const SHARP: MethodCard = MethodCard {
     title: "Sparsity and hidden activation replay",
     source: "Gurbuz et al., 2023",
     card: "S137",
-    family: "replay",
+    family: "feature replay",
     use_it: "old data that may be kept for a short time alone; perceptrons",
     not_for: "streams longer than the units last",
     stores: "`keep` activations a class of the last experiences, `long` features of each class",

@@ -33,18 +33,24 @@ pub const APPROACHES: &[Approach] = &[
         "optimisation",
         &[
             ("gradient projection", &["projection"]),
-            ("loss landscape and other steps", &["update"]),
+            (
+                "loss landscape and other steps",
+                &["update", "averaged weights"],
+            ),
         ],
     ),
     (
         "representation",
-        &[("shape of the features", &["representation"])],
+        &[("classifiers on features", &["classifier"])],
     ),
     (
         "architecture",
         &[
-            ("parameter allocation", &["frozen weights", "allocation"]),
-            ("modular networks", &["modules"]),
+            (
+                "parameter allocation",
+                &["frozen weights", "task-owned parameters"],
+            ),
+            ("modular networks", &["sparse update"]),
         ],
     ),
     (
@@ -53,6 +59,7 @@ pub const APPROACHES: &[Approach] = &[
             ("baselines", &["baseline"]),
             ("on top of any method", &["plug-in"]),
             ("another loss of the task", &["objective"]),
+            ("adapting without labels", &["test-time adaptation"]),
         ],
     ),
 ];
