@@ -33,6 +33,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+/// Test images, their classes, and sets of unknown images.
+type Images = (Vec<f32>, Vec<u32>, Vec<Vec<f32>>);
+
 /// The arms that clauses may name.
 pub const ARMS: &[&str] = &["entropy", "extreme", "open", "random", "shifted"];
 
@@ -267,12 +270,7 @@ impl Spec {
     }
 
     /// Test images with their classes, and the three kinds of unknown ones.
-    fn images(
-        &self,
-        session: &Session,
-        key: Key,
-        options: &Options,
-    ) -> Result<(Vec<f32>, Vec<u32>, Vec<Vec<f32>>)> {
+    fn images(&self, session: &Session, key: Key, options: &Options) -> Result<Images> {
         let stream = &session.stream;
         let mut items: Vec<_> = stream
             .evals

@@ -222,9 +222,9 @@ mod tests {
         let (sy, sxy) = (sum(&|i| y[i]), sum(&|i| f[i][1] * y[i]));
         let det = n * sxx - sx * sx;
         let ridge = [(sxx * sy - sx * sxy) / det, (n * sxy - sx * sy) / det];
-        for i in 0..2 {
+        for (i, ridge) in ridge.iter().enumerate() {
             assert!((passed.mean[i] - whole.mean[i]).abs() < 1e-9);
-            assert!((whole.mean[i] - ridge[i]).abs() < 1e-9);
+            assert!((whole.mean[i] - ridge).abs() < 1e-9);
         }
     }
 }
