@@ -92,11 +92,11 @@ impl Posterior {
     }
 
     fn differences(&self, row: &[f32], class: usize) -> impl Iterator<Item = f64> {
-        let precision = self.precision(class);
+        let share = 1.0 / self.precision(class);
         let q = self.q[class * self.width..][..self.width].iter();
         row.iter()
             .zip(q)
-            .map(move |(v, q)| f64::from(*v) - q / precision)
+            .map(move |(v, q)| f64::from(*v) - q * share)
     }
 
     /// `ln p(φ, k)` for each class.

@@ -372,14 +372,9 @@ impl Sharp {
         for (label, items) in classes {
             let mut x = Vec::new();
             scene.stream.gather(Part::Train, &items, &mut x);
-            let mut found = scene.oracle.activations(&s.tap(), x, items.len())?;
-            if s.mature {
-                let on = &self.mature[s.layer];
-                for row in found.chunks_exact_mut(on.len()) {
-                    let off = row.iter_mut().zip(on).filter(|(_, on)| !**on);
-                    off.for_each(|(v, _)| *v = 0.0);
-                }
-            }
+            // Units that have just started anew are stored as they are: masked, they would tell
+            // replayed rows from new ones.
+            let found = scene.oracle.activations(&s.tap(), x, items.len())?;
             let affine = Affine::fit(&found);
             self.codes.insert(label, affine);
             let codes: Vec<u8> = found.iter().map(|v| affine.encode(*v)).collect();
