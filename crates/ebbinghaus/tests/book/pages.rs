@@ -2,6 +2,7 @@
 //! `BLESS=1 cargo test --release -p ebbinghaus --test book` writes them anew; without it they must
 //! be what would be written.
 
+use crate::recipes::{defaults, kinds};
 use crate::{read, root};
 use ebbinghaus::learn::MethodCard;
 use ebbinghaus::learn::methods::ALL;
@@ -167,6 +168,54 @@ fn overview() -> String {
     text
 }
 
+/// A row a plugin: what its setting in a recipe says, and its keys.
+fn plugins() -> String {
+    let source = read(&root().join("crates/ebb-learn/src/spec.rs"));
+    let (_, body) = source
+        .split_once("pub enum PluginSpec {")
+        .expect("the plugins");
+    let (body, _) = body.split_once("\n}").expect("the end of the plugins");
+    // What a variant's documentation says, by the type it holds.
+    let mut about: Vec<(String, String)> = Vec::new();
+    let mut said = String::new();
+    for line in body.lines().map(str::trim) {
+        match (line.strip_prefix("/// "), line.split_once('(')) {
+            (Some(text), _) => said = format!("{said} {text}").trim().to_owned(),
+            (None, Some((variant, _))) if !line.starts_with('#') => {
+                about.push((variant.to_owned(), std::mem::take(&mut said)));
+            }
+            _ => {}
+        }
+    }
+    let kinds = kinds("plugin");
+    assert_eq!(
+        kinds.len(),
+        about.len(),
+        "a kind of plugin without its line"
+    );
+    let mut text = "| `kind` | does | keys and defaults |\n|---|---|---|\n".to_owned();
+    for (kind, (variant, about)) in kinds.iter().zip(&about) {
+        let same = |name: &str| name.replace('-', "").to_lowercase();
+        assert_eq!(
+            same(kind),
+            same(variant),
+            "plugins are listed in their order"
+        );
+        let pairs = defaults("plugin", kind)
+            .into_iter()
+            .filter(|(key, _)| key != "kind");
+        let pairs: Vec<String> = pairs.map(|(k, v)| format!("`{k} = {v}`")).collect();
+        let pairs = if pairs.is_empty() {
+            "none".to_owned()
+        } else {
+            pairs.join(", ")
+        };
+        let about = about.trim_end_matches('.');
+        let _ = writeln!(text, "| `\"{kind}\"` | {about} | {pairs} |");
+    }
+    text
+}
+
 /// `text` with what stands between the marks of `name` replaced.
 fn between(text: &str, name: &str, new: &str) -> String {
     let (before, rest) = text
@@ -274,12 +323,14 @@ fn written() -> Vec<(PathBuf, String)> {
     let page = read(&docs.join("methods.md"));
     let page = between(&page, "methods", &overview());
     let page = between(&page, "parameters", &parameters());
+    let recipes = between(&read(&docs.join("recipes.md")), "plugins", &plugins());
     let which_page = between(
         &read(&docs.join("which-method.md")),
         "which",
         &which(&verdicts),
     );
     let mut files = vec![
+        (docs.join("recipes.md"), recipes),
         (docs.join("which-method.md"), which_page),
         (docs.join("methods.md"), page),
         (

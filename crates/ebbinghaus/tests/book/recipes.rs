@@ -183,7 +183,7 @@ fn defaults_are_what_the_rows_say() {
 }
 
 /// The kinds that may stand in a table: the error at an unknown one names them.
-fn kinds(table: &str) -> Vec<String> {
+pub(crate) fn kinds(table: &str) -> Vec<String> {
     let array = ["penalty", "plugin"].contains(&table);
     let (open, close) = if array { ("[[", "]]") } else { ("[", "]") };
     const STREAM: &str = "stream = { dataset = 'digits', split = 5, scenario = 'task' }\n";
@@ -199,6 +199,34 @@ fn kinds(table: &str) -> Vec<String> {
         .collect()
 }
 
+/// A kind of a table of recipes with every default written out.
+pub(crate) fn defaults(name: &str, kind: &str) -> toml::Table {
+    // A memory of each sort, since some kinds ask for one.
+    let keeps = ["reservoir", "chosen"].map(|keep| {
+        let memory = format!("memory = {{ capacity = 50, keep = '{keep}' }}");
+        let table = format!("{{ kind = '{kind}' }}");
+        let table = match name {
+            "penalty" | "plugin" => format!("{name} = [{table}]"),
+            _ => format!("{name} = {table}"),
+        };
+        let stream = "stream = { dataset = 'digits', split = 5, scenario = 'task' }";
+        Recipe::parse(&format!("{memory}\n{table}\n{stream}"), &[])
+    });
+    let recipe = match keeps {
+        [Ok(recipe), _] | [_, Ok(recipe)] => recipe,
+        [Err(a), Err(b)] => panic!("{name} {kind}: {a}; {b}"),
+    };
+    let mut resolved: toml::Table = toml::from_str(recipe.text()).expect("it is TOML");
+    let table = match resolved.remove(name) {
+        Some(toml::Value::Array(entries)) => entries.into_iter().next(),
+        table => table,
+    };
+    match table {
+        Some(toml::Value::Table(table)) => table,
+        other => panic!("{name} {kind}: {other:?}"),
+    }
+}
+
 /// Tables with a row `| kind | … key = default, … |` each.
 #[test]
 fn defaults_are_what_the_kinds_say() {
@@ -207,35 +235,14 @@ fn defaults_are_what_the_kinds_say() {
         ("Penalties", "penalty"),
         ("Update", "update"),
         ("Network", "network"),
-        ("Plugins", "plugin"),
     ] {
         for kind in kinds(name) {
-            // A memory of each sort, since some kinds ask for one.
-            let keeps = ["reservoir", "chosen"].map(|keep| {
-                let memory = format!("memory = {{ capacity = 50, keep = '{keep}' }}");
-                let table = format!("{{ kind = '{kind}' }}");
-                let table = match name {
-                    "penalty" | "plugin" => format!("{name} = [{table}]"),
-                    _ => format!("{name} = {table}"),
-                };
-                let stream = "stream = { dataset = 'digits', split = 5, scenario = 'task' }";
-                Recipe::parse(&format!("{memory}\n{table}\n{stream}"), &[])
-            });
-            let recipe = match keeps {
-                [Ok(recipe), _] | [_, Ok(recipe)] => recipe,
-                [Err(a), Err(b)] => panic!("{name} {kind}: {a}; {b}"),
-            };
-            let resolved: toml::Table = toml::from_str(recipe.text()).expect("it is TOML");
-            let table = match &resolved[name] {
-                toml::Value::Array(entries) => entries[0].clone(),
-                table => table.clone(),
-            };
             let start = format!("| `\"{kind}\"`");
             let row = section(&page, title)
                 .lines()
                 .find(|line| line.starts_with(&start));
             let row = row.unwrap_or_else(|| panic!("{start} is missing under {title}"));
-            for (key, value) in table.as_table().expect("a table") {
+            for (key, value) in defaults(name, &kind) {
                 let said = [format!("`{key} = {value}`"), format!("`{key}`")];
                 let said = said.iter().any(|said| row.contains(said));
                 assert!(
