@@ -30,9 +30,6 @@ pub struct Bench {
     /// A Python with torch (and, for the second peer, avalanche-lib 0.6) to run beside
     #[arg(long, value_name = "PYTHON")]
     against: Option<PathBuf>,
-    /// A checkout of Mammoth (tag neurips2020) to run beside, with the same Python
-    #[arg(long, value_name = "DIR", requires = "against")]
-    mammoth: Option<PathBuf>,
     /// Where the peers' scripts lie
     #[arg(long, value_name = "DIR", default_value = "benches/peers")]
     peers: PathBuf,
@@ -53,6 +50,7 @@ pub struct Bench {
 #[derive(clap::Subcommand)]
 enum What {
     Methods(overhead::Overhead),
+    Mammoth(mammoth::Mammoth),
 }
 
 const AFTER_HELP: &str = "\
@@ -62,7 +60,7 @@ Examples:
   ebb bench                                    this program alone
   ebb bench methods                            what each method adds to a step
   ebb bench --against venv/bin/python          beside a plain PyTorch loop and Avalanche 0.6
-  ebb bench --against python3 --mammoth ~/mammoth   and the code of the DER paper
+  ebb bench mammoth ~/mammoth --python venv/bin/python   beside the code of the DER paper
   ebb bench --against python3 --write docs/evidence/bench.md";
 
 /// One process.
@@ -91,8 +89,6 @@ struct Figures {
     gemm_gflops: f64,
     floors: Vec<Floor>,
     runs: Vec<Measured>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    mammoth: Vec<mammoth::Run>,
     accuracy: Vec<Accuracy>,
 }
 
@@ -122,15 +118,17 @@ impl Bench {
     /// # Errors
     /// When a process cannot be started or fails.
     pub fn run(&self, around: &Around) -> Result<Ended> {
-        if let Some(What::Methods(overhead)) = &self.what {
-            return overhead.run(around);
+        match &self.what {
+            Some(What::Methods(overhead)) => return overhead.run(around),
+            Some(What::Mammoth(mammoth)) => return mammoth.run(around),
+            None => {}
         }
         let place = tempfile::tempdir().map_err(|e| refused("make", "a temporary folder", e))?;
         let data = around.data_dir()?;
         let recipe = place.path().join("recipe.toml");
         std::fs::write(&recipe, RECIPE).map_err(|e| refused("write", &recipe, e))?;
         let root = place.path().join("mnist");
-        self.lay_out(&root, &data)?;
+        lay_out(&root, &data)?;
         let mut runs = Vec::new();
         for &batch in &self.batch {
             for seed in 0..self.rounds {
@@ -160,12 +158,6 @@ impl Bench {
                 });
             }
         }
-        let mammoth = match (&self.against, &self.mammoth) {
-            (Some(python), Some(checkout)) => {
-                mammoth::measure(self, python, checkout, &root, &data, place.path())?
-            }
-            _ => Vec::new(),
-        };
         let gemm_gflops = gemm_rate();
         let environment = ebb_record::Environment::collect(Default::default(), 0);
         let figures = Figures {
@@ -176,7 +168,6 @@ impl Bench {
             gemm_gflops,
             floors: self.batch.iter().map(|b| floor(*b, gemm_gflops)).collect(),
             runs,
-            mammoth,
             accuracy,
         };
         if let Some(path) = &self.write {
@@ -201,34 +192,12 @@ impl Bench {
         } else {
             ""
         };
-        let mammoth = if self.mammoth.is_some() {
-            " --mammoth mammoth"
-        } else {
-            ""
-        };
         format!(
-            "ebb bench --batch {} --rounds {} --seeds {}{against}{mammoth}",
+            "ebb bench --batch {} --rounds {} --seeds {}{against}",
             batches.join(","),
             self.rounds,
             self.seeds
         )
-    }
-
-    /// The folder layout that torchvision reads.
-    fn lay_out(&self, root: &Path, data: &Path) -> Result<()> {
-        ebb_data::load("mnist", data)?;
-        let raw = root.join("MNIST/raw");
-        std::fs::create_dir_all(&raw).map_err(|e| refused("make", &raw, e))?;
-        for name in [
-            "train-images-idx3-ubyte",
-            "train-labels-idx1-ubyte",
-            "t10k-images-idx3-ubyte",
-            "t10k-labels-idx1-ubyte",
-        ] {
-            let from = data.join("mnist").join(name);
-            std::fs::copy(&from, raw.join(name)).map_err(|e| refused("copy", &from, e))?;
-        }
-        Ok(())
     }
 
     fn theirs(
@@ -291,6 +260,23 @@ fn ours(recipe: &Path, out: &Path, data: &Path, batch: usize, seed: u64) -> Resu
         peak_mb: cost("peak_rss_bytes") / 1_048_576.0,
         steps: cost("steps"),
     })
+}
+
+/// The folder layout that torchvision reads.
+fn lay_out(root: &Path, data: &Path) -> Result<()> {
+    ebb_data::load("mnist", data)?;
+    let raw = root.join("MNIST/raw");
+    std::fs::create_dir_all(&raw).map_err(|e| refused("make", &raw, e))?;
+    for name in [
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ] {
+        let from = data.join("mnist").join(name);
+        std::fs::copy(&from, raw.join(name)).map_err(|e| refused("copy", &from, e))?;
+    }
+    Ok(())
 }
 
 fn refused(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Error {
@@ -423,9 +409,6 @@ impl Figures {
                     ratio(&peak, |r| r.peak_mb),
                 );
             }
-        }
-        if !self.mammoth.is_empty() {
-            text += &mammoth::markdown(&self.mammoth);
         }
         text += "\n## Accuracy over seeds\n\n| batch | seeds | mean % | 95 % interval |\n|---|---|---|---|\n";
         for a in &self.accuracy {

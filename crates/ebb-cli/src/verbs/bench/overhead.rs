@@ -86,7 +86,16 @@ struct Figures {
     cpu: Option<String>,
     threads: usize,
     lines: Vec<Line>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<Skipped>,
     runs: Vec<Run>,
+}
+
+/// A method that does not run on this network and stream.
+#[derive(Clone, Debug, Serialize)]
+struct Skipped {
+    method: String,
+    reason: String,
 }
 
 /// What a step may cost at most, in steps of fine-tuning.
@@ -128,11 +137,23 @@ impl Overhead {
         let data = around.data_dir()?;
         let fine_tuning = find("fine-tune")?;
         let mut runs = Vec::new();
+        let mut skipped: Vec<Skipped> = Vec::new();
         for &batch in &self.batch {
             for turn in 0..self.rounds {
                 runs.push(one(fine_tuning, batch, turn, place.path(), &data)?);
                 for method in methods.iter().filter(|m| m.name != fine_tuning.name) {
-                    runs.push(one(method, batch, turn, place.path(), &data)?);
+                    if skipped.iter().any(|s| s.method == method.name) {
+                        continue;
+                    }
+                    match one(method, batch, turn, place.path(), &data) {
+                        Ok(run) => runs.push(run),
+                        // Some ask for another network or another stream; who is named must run.
+                        Err(e) if self.methods.is_empty() => skipped.push(Skipped {
+                            method: method.name.to_owned(),
+                            reason: e.to_string(),
+                        }),
+                        Err(e) => return Err(e),
+                    }
                 }
             }
         }
@@ -143,6 +164,7 @@ impl Overhead {
             cpu: environment.cpu,
             threads: environment.threads_available,
             lines: lines(&runs),
+            skipped,
             runs,
         };
         if let Some(path) = &self.write {
@@ -294,6 +316,14 @@ impl Figures {
                 l.end_milliseconds,
                 l.kept_bytes / 1e3,
                 l.peak_ratio,
+            );
+        }
+        if !self.skipped.is_empty() {
+            let names = self.skipped.iter().map(|s| format!("`{}`", s.method));
+            let names = names.collect::<Vec<_>>().join(", ");
+            let _ = writeln!(
+                text,
+                "\nNot measured, since they ask for another network or another stream: {names}."
             );
         }
         text
