@@ -20,8 +20,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 struct BdKdSettings {
+    /// Weight of the two divergences, λ.
     lambda: f64,
     temperature: f64,
+    /// Take `1 − ω` for `ω`: a control.
     reversed: bool,
 }
 

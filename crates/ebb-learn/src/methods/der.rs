@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 struct DerSettings {
     capacity: usize,
+    /// Weight of the distance to the stored logits.
     alpha: f64,
     replay: usize,
 }
@@ -40,7 +41,9 @@ impl Default for DerSettings {
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 struct DerPlusPlusSettings {
     capacity: usize,
+    /// Weight of the distance to the stored logits.
     alpha: f64,
+    /// Weight of the cross-entropy on the second draw.
     beta: f64,
     replay: usize,
 }

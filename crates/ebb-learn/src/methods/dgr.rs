@@ -323,6 +323,7 @@ enum Targets {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 struct DgrSettings {
+    /// What the network learns of a generated row: the old network's most probable class (`hard`), or its probabilities (`soft`).
     targets: Targets,
     temperature: f64,
 }

@@ -43,6 +43,7 @@ struct FdrSettings {
     capacity: usize,
     alpha: f64,
     replay: usize,
+    /// Whether the distance is a term of the step (`one`) or a step of its own behind it (`two`).
     steps: Steps,
 }
 

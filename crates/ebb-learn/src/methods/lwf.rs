@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 struct LwfSettings {
+    /// Weight of the distillation.
     lambda: f64,
     temperature: f64,
 }

@@ -52,7 +52,9 @@ impl Default for PcrSettings {
 struct HpcrSettings {
     capacity: usize,
     replay: usize,
+    /// Weight of the distance to the stored logits at the labels of the batch, α.
     alpha: f64,
+    /// Weight of the likeness of stored features, β.
     beta: f64,
     low: f64,
     high: f64,

@@ -32,8 +32,10 @@ enum Of {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 struct PldSettings {
+    /// Weight of the ranking, λ.
     lambda: f64,
     temperature: f64,
+    /// Which classes are ranked: `all`, or the `old` ones beside the cross-entropy.
     of: Of,
 }
 

@@ -38,9 +38,12 @@ enum Axis {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 struct PrdSettings {
+    /// Weight of the prototypes' pull, π.
     pull: f64,
+    /// Weight of the relation, δ.
     relation: f64,
     temperature: f64,
+    /// Along what the relation is a distribution: the rows of the `batch`, or the `class`es of a row.
     axis: Axis,
 }
 

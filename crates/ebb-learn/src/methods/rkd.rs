@@ -59,7 +59,9 @@ impl Where {
 struct RkdSettings {
     capacity: usize,
     replay: usize,
+    /// Rows whose features are held: `none`, those of the `memory`, or `all`.
     features: Where,
+    /// Rows whose answers are held.
     answers: Where,
     temperature: f64,
 }

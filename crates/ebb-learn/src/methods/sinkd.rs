@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 struct SinKdSettings {
+    /// Weight of the distillation of single rows, λ.
     lambda: f64,
+    /// Weight of the transport, β.
     beta: f64,
     temperature: f64,
 }

@@ -107,11 +107,55 @@ fn evidence(method: &MethodCard, verdicts: &BTreeMap<String, Verdict>) -> String
     }
 }
 
+/// What the documentation of the fields in a source says, by their keys in a recipe.
+fn meanings(source: &str) -> BTreeMap<String, String> {
+    let mut meanings = BTreeMap::new();
+    let mut said = String::new();
+    for line in source.lines().map(str::trim) {
+        let field = line.strip_prefix("pub ").unwrap_or(line);
+        match (line.strip_prefix("/// "), field.split_once(": ")) {
+            (Some(text), _) => said = format!("{said} {text}").trim().to_owned(),
+            (None, Some((name, rest))) if !said.is_empty() && rest.ends_with(',') => {
+                let key = name.replace('_', "-");
+                meanings
+                    .entry(key)
+                    .or_insert_with(|| std::mem::take(&mut said));
+            }
+            _ if line.starts_with('#') => {}
+            _ => said.clear(),
+        }
+    }
+    // Keys that methods share.
+    for (key, meaning) in [
+        ("capacity", "Examples that the memory holds."),
+        ("replay", "Replayed rows a step; 0: as many as the batch."),
+        ("temperature", "Divides the logits of the distillation."),
+        (
+            "keep",
+            "Which records the memory keeps, and when it is filled.",
+        ),
+        // Of the term that stands beside a plugin.
+        ("lambda", "Weight of the term, λ."),
+        ("alpha", "Weight of the term, α."),
+    ] {
+        meanings
+            .entry(key.to_owned())
+            .or_insert_with(|| meaning.to_owned());
+    }
+    meanings
+}
+
 fn verdicts() -> BTreeMap<String, Verdict> {
     let files = fs::read_dir(root().join("docs/evidence")).expect("the folder of evidence");
     let paths = files.map(|file| file.expect("a readable entry").path());
-    let studies =
-        paths.filter(|p| p.extension().is_some_and(|e| e == "json") && !p.ends_with("bench.json"));
+    // Verdicts are named after their study, `S029.json`; other figures are in small letters.
+    let studies = paths.filter(|p| {
+        let name = p
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        name.ends_with(".json") && name.starts_with(|c: char| c.is_ascii_uppercase())
+    });
     let read = studies.map(|p| Verdict::load(&p).unwrap_or_else(|e| panic!("{e}")));
     read.map(|v| (v.id.clone(), v)).collect()
 }
@@ -134,6 +178,22 @@ fn method_page(method: &MethodCard, verdicts: &BTreeMap<String, Verdict>) -> Str
     );
     if !long.trim().is_empty() {
         let _ = writeln!(text, "which is short for\n\n{}", code("toml", &long));
+    }
+    let pairs = (method.defaults)();
+    if !pairs.is_empty() {
+        let meanings = meanings(&source(method));
+        let row = |(key, value): (String, toml::Value)| {
+            let meaning = meanings.get(&key).map(|m| m.trim_end_matches('.'));
+            let meaning =
+                meaning.unwrap_or_else(|| panic!("{}: `{key}` says nothing", method.name));
+            format!("| `{key}` | `{value}` | {} |", meaning.replace('|', "\\|"))
+        };
+        let rows: Vec<String> = pairs.into_iter().map(row).collect();
+        let _ = writeln!(
+            text,
+            "## Parameters\n\n| key | default | meaning |\n|---|---|---|\n{}\n",
+            rows.join("\n")
+        );
     }
     let _ = writeln!(text, "## Evidence\n\n{}", evidence(method, verdicts));
     text.trim_end().to_owned() + "\n"
