@@ -116,10 +116,8 @@ fn meanings(source: &str) -> BTreeMap<String, String> {
         match (line.strip_prefix("/// "), field.split_once(": ")) {
             (Some(text), _) => said = format!("{said} {text}").trim().to_owned(),
             (None, Some((name, rest))) if !said.is_empty() && rest.ends_with(',') => {
-                let key = name.replace('_', "-");
-                meanings
-                    .entry(key)
-                    .or_insert_with(|| std::mem::take(&mut said));
+                let (key, said) = (name.replace('_', "-"), std::mem::take(&mut said));
+                meanings.entry(key).or_insert(said);
             }
             _ if line.starts_with('#') => {}
             _ => said.clear(),
