@@ -1,10 +1,9 @@
 //! `ebb bench mammoth`: the same two methods in Mammoth (tag neurips2020) and here, in turns.
 
-use super::{lay_out, median, refused, timed};
+use super::{lay_out, median, refused, show, timed};
 use crate::around::Around;
 use crate::error::Result;
 use crate::exit::Ended;
-use crate::out;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -100,16 +99,12 @@ impl Mammoth {
             threads: environment.threads_available,
             runs: self.measure(&mnist, &data, place.path())?,
         };
-        if let Some(path) = &self.write {
-            std::fs::write(path, figures.markdown()).map_err(|e| refused("write", path, e))?;
-            let json = path.with_extension("json");
-            let text = serde_json::to_string_pretty(&figures).unwrap_or_default();
-            std::fs::write(&json, text + "\n").map_err(|e| refused("write", &json, e))?;
-        }
-        match self.json {
-            true => out::json(&figures)?,
-            false => out::print(&figures.markdown())?,
-        }
+        show(
+            &figures,
+            &figures.markdown(),
+            self.write.as_deref(),
+            self.json,
+        )?;
         Ok(Ended::Done)
     }
 

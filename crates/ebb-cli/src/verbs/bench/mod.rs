@@ -170,18 +170,12 @@ impl Bench {
             runs,
             accuracy,
         };
-        if let Some(path) = &self.write {
-            let text = figures.markdown();
-            std::fs::write(path, text).map_err(|e| refused("write", path, e))?;
-            let json = path.with_extension("json");
-            let text = serde_json::to_string_pretty(&figures).unwrap_or_default();
-            std::fs::write(&json, text + "\n").map_err(|e| refused("write", &json, e))?;
-        }
-        if self.json {
-            out::json(&figures)?;
-        } else {
-            out::print(&figures.markdown())?;
-        }
+        show(
+            &figures,
+            &figures.markdown(),
+            self.write.as_deref(),
+            self.json,
+        )?;
         Ok(Ended::Done)
     }
 
@@ -277,6 +271,20 @@ fn lay_out(root: &Path, data: &Path) -> Result<()> {
         std::fs::copy(&from, raw.join(name)).map_err(|e| refused("copy", &from, e))?;
     }
     Ok(())
+}
+
+/// Prints figures, and writes them as Markdown and, beside it, as JSON.
+fn show(figures: &impl Serialize, text: &str, write: Option<&Path>, json: bool) -> Result<()> {
+    if let Some(path) = write {
+        std::fs::write(path, text).map_err(|e| refused("write", path, e))?;
+        let beside = path.with_extension("json");
+        let all = serde_json::to_string_pretty(figures).unwrap_or_default();
+        std::fs::write(&beside, all + "\n").map_err(|e| refused("write", &beside, e))?;
+    }
+    match json {
+        true => out::json(figures),
+        false => out::print(text),
+    }
 }
 
 fn refused(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Error {

@@ -4,11 +4,10 @@
 //! fine-tuning in the same turn; medians over turns are printed. A step's time is that of training
 //! without what happens at the ends of experiences, which stands beside it.
 
-use super::{median, refused, timed};
+use super::{median, refused, show, timed};
 use crate::around::Around;
 use crate::error::Result;
 use crate::exit::Ended;
-use crate::out;
 use ebb_learn::MethodCard;
 use ebb_learn::methods::{ALL, find};
 use ebb_record::{Record, RunView};
@@ -167,16 +166,12 @@ impl Overhead {
             skipped,
             runs,
         };
-        if let Some(path) = &self.write {
-            std::fs::write(path, figures.markdown()).map_err(|e| refused("write", path, e))?;
-            let json = path.with_extension("json");
-            let text = serde_json::to_string_pretty(&figures).unwrap_or_default();
-            std::fs::write(&json, text + "\n").map_err(|e| refused("write", &json, e))?;
-        }
-        match self.json {
-            true => out::json(&figures)?,
-            false => out::print(&figures.markdown())?,
-        }
+        show(
+            &figures,
+            &figures.markdown(),
+            self.write.as_deref(),
+            self.json,
+        )?;
         Ok(Ended::Done)
     }
 
