@@ -297,7 +297,10 @@ fn refused(action: &'static str, path: impl AsRef<Path>, source: std::io::Error)
 
 /// Runs a process to its end; the last line (or the whole) of its output is JSON.
 fn timed(command: &mut Command) -> Result<(f64, Value)> {
-    let name = command.get_program().to_string_lossy().into_owned();
+    let name = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
     let begun = Instant::now();
     let output = command
         .stdin(Stdio::null())
@@ -312,7 +315,11 @@ fn timed(command: &mut Command) -> Result<(f64, Value)> {
         Ok(json) if output.status.success() => Ok((seconds, json)),
         _ => {
             let errors = String::from_utf8_lossy(&output.stderr);
-            let last = errors.trim().lines().last().unwrap_or("it said nothing");
+            let lines = || errors.trim().lines();
+            let last = lines()
+                .find(|line| line.starts_with("error"))
+                .or(lines().last());
+            let last = last.unwrap_or("it said nothing");
             Err(Error::request(
                 format!("`{name}` did not come to its end: {last}"),
                 "run it by hand to see all it says; a peer needs its packages installed",

@@ -86,15 +86,8 @@ struct Figures {
     threads: usize,
     lines: Vec<Line>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    skipped: Vec<Skipped>,
+    skipped: Vec<String>,
     runs: Vec<Run>,
-}
-
-/// A method that does not run on this network and stream.
-#[derive(Clone, Debug, Serialize)]
-struct Skipped {
-    method: String,
-    reason: String,
 }
 
 /// What a step may cost at most, in steps of fine-tuning.
@@ -136,21 +129,18 @@ impl Overhead {
         let data = around.data_dir()?;
         let fine_tuning = find("fine-tune")?;
         let mut runs = Vec::new();
-        let mut skipped: Vec<Skipped> = Vec::new();
+        let mut skipped: Vec<String> = Vec::new();
         for &batch in &self.batch {
             for turn in 0..self.rounds {
                 runs.push(one(fine_tuning, batch, turn, place.path(), &data)?);
                 for method in methods.iter().filter(|m| m.name != fine_tuning.name) {
-                    if skipped.iter().any(|s| s.method == method.name) {
+                    if skipped.iter().any(|name| name == method.name) {
                         continue;
                     }
                     match one(method, batch, turn, place.path(), &data) {
                         Ok(run) => runs.push(run),
-                        // Some ask for another network or another stream; who is named must run.
-                        Err(e) if self.methods.is_empty() => skipped.push(Skipped {
-                            method: method.name.to_owned(),
-                            reason: e.to_string(),
-                        }),
+                        // Some ask for another network; who is named must run.
+                        Err(_) if self.methods.is_empty() => skipped.push(method.name.to_owned()),
                         Err(e) => return Err(e),
                     }
                 }
@@ -314,11 +304,11 @@ impl Figures {
             );
         }
         if !self.skipped.is_empty() {
-            let names = self.skipped.iter().map(|s| format!("`{}`", s.method));
+            let names = self.skipped.iter().map(|s| format!("`{s}`"));
             let names = names.collect::<Vec<_>>().join(", ");
             let _ = writeln!(
                 text,
-                "\nNot measured, since they ask for another network or another stream: {names}."
+                "\nNot measured, since they ask for another network or stream, or diverge here: {names}."
             );
         }
         text
