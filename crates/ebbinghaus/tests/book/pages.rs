@@ -348,6 +348,24 @@ fn which(verdicts: &BTreeMap<String, Verdict>) -> String {
             let three: Vec<String> = three.collect();
             let _ = writeln!(text, "| {stored} | {} | {base} |", three.join(" | "));
         }
+        let lost = verdict.arms.iter().filter(|arm| !arm.diverged.is_empty());
+        let lost: Vec<String> = lost
+            .map(|arm| {
+                format!(
+                    "`{}` ({} of {} seeds)",
+                    arm.method,
+                    arm.diverged.len(),
+                    verdict.n_seeds
+                )
+            })
+            .collect();
+        if !lost.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nDiverged with the setting that was best on the first two experiences: {}.",
+                lost.join(", ")
+            );
+        }
         text.push('\n');
     }
     match text.is_empty() {
