@@ -349,11 +349,19 @@ fn which(verdicts: &BTreeMap<String, Verdict>) -> String {
             let _ = writeln!(text, "| {stored} | {} | {base} |", three.join(" | "));
         }
         let lost = verdict.arms.iter().filter(|arm| !arm.diverged.is_empty());
+        // An arm without a run that ended has no method to name; its own name has it.
+        let name = |arm: &ArmReport| {
+            let name = arm
+                .name
+                .split_once('_')
+                .map_or(arm.name.as_str(), |(_, name)| name);
+            name.replace('_', "-")
+        };
         let lost: Vec<String> = lost
             .map(|arm| {
                 format!(
                     "`{}` ({} of {} seeds)",
-                    arm.method,
+                    name(arm),
                     arm.diverged.len(),
                     verdict.n_seeds
                 )
