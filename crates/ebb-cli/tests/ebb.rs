@@ -706,3 +706,14 @@ fn a_killed_run_goes_on_to_the_same_bits() {
         );
     }
 }
+
+/// What a method asks of the network is found out when it begins; the run is then not there, for
+/// its recipe would stop it again.
+#[test]
+fn a_recipe_that_cannot_begin_leaves_no_run() {
+    let desk = Desk::new();
+    let said = desk.fails(&["learn", "--method", "prd", "-q", "-o", "r"]);
+    assert!(said.contains("network.head"), "{said}");
+    assert!(!said.contains("ebb resume"), "{said}");
+    assert!(!desk.path("r").exists());
+}

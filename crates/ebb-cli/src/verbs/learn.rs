@@ -9,6 +9,7 @@ use crate::show::{self, Finished};
 use crate::watch::Watch;
 use crate::{interrupt, out};
 use ebb_learn::Recipe;
+use ebb_record::RunView;
 use ebb_report::Colour;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -174,6 +175,9 @@ impl Learn {
             },
         );
         drop(watch);
+        if let (Err(ebb_learn::Error::Recipe { .. }), true) = (&result, free) {
+            discard_unbegun(directory);
+        }
         let summary = result.map_err(|source| match free && is_run(directory) {
             false => Error::from(source),
             true => Error::InRun {
@@ -246,6 +250,16 @@ impl Learn {
             text.push_str(&format!("{word} {command:<width$}  {about}\n"));
         }
         out::print(&text)
+    }
+}
+
+/// Removes the folder of a run that its own recipe kept from beginning: nothing was learned in it,
+/// and going on would meet the same recipe.
+fn discard_unbegun(directory: &Path) {
+    let states = RunView::load(directory).and_then(|run| run.states());
+    if states.is_ok_and(|states| states.chain().len() <= 1) {
+        // If it cannot be removed, the message says that it is there.
+        let _ = std::fs::remove_dir_all(directory);
     }
 }
 
