@@ -355,7 +355,10 @@ fn which(verdicts: &BTreeMap<String, Verdict>) -> String {
                 .name
                 .split_once('_')
                 .map_or(arm.name.as_str(), |(_, name)| name);
-            name.replace('_', "-")
+            match arm.method.is_empty() {
+                true => name.replace('_', "-"),
+                false => arm.method.clone(),
+            }
         };
         let lost: Vec<String> = lost
             .map(|arm| {
