@@ -9,7 +9,7 @@
 use crate::error::Result;
 use crate::runner::{Options, Watch, first_seeds, run};
 use crate::study::{Plan, Study};
-use crate::verdict::{Confirmed, Verdict, code_hash, recipe_hash};
+use crate::verdict::{ArmReport, Confirmed, Verdict, code_hash, recipe_hash, recorded_hash};
 
 /// What came of it.
 #[derive(Debug)]
@@ -35,7 +35,9 @@ pub fn confirm(
     if verdict.stale(study).is_none() {
         return Ok(Outcome::Fresh);
     }
-    if verdict.recipe_hash != recipe_hash(study) {
+    if verdict.recipe_hash != recipe_hash(study)
+        && verdict.recipe_hash != recorded_hash(study, verdict)
+    {
         return Ok(Outcome::RunAgain("the study has changed".into()));
     }
     let compared = match study.plan {
@@ -46,6 +48,8 @@ pub fn confirm(
         Err(moved) => Outcome::RunAgain(moved),
         Ok((runs, values)) => Outcome::Same(Box::new(Verdict {
             code_hash: code_hash(study).to_owned(),
+            recipe_hash: recipe_hash(study),
+            arms: as_written_now(study, verdict),
             confirmed: Some(Confirmed {
                 made_by: match &verdict.confirmed {
                     Some(earlier) => earlier.made_by.clone(),
@@ -57,6 +61,23 @@ pub fn confirm(
             ..verdict.clone()
         })),
     })
+}
+
+/// The reported arms with the hashes of their recipes as these resolve now.
+fn as_written_now(study: &Study, verdict: &Verdict) -> Vec<ArmReport> {
+    let tuned = verdict.tuning.as_ref();
+    let now = |report: &ArmReport| {
+        let arm = study.plan.arms()?.get(&report.name)?;
+        let untuned = tuned.is_none_or(|t| !t.arms.contains_key(&report.name));
+        // A tuned arm's recipe is that of its choice, and its study has not changed.
+        let recipe = arm.recipe(0, &[]).ok().filter(|_| untuned)?;
+        Some(recipe.group()).filter(|_| !report.recipe.is_empty())
+    };
+    let each = verdict.arms.iter().map(|report| ArmReport {
+        recipe: now(report).unwrap_or_else(|| report.recipe.clone()),
+        ..report.clone()
+    });
+    each.collect()
 }
 
 /// Runs and values compared, or what moved.
@@ -174,6 +195,15 @@ more = "er.average_accuracy >= none.average_accuracy - 1"
             (confirmed.made_by.as_str(), confirmed.runs, confirmed.values),
             ("older", 2, 2)
         );
+        // The same file, when its recipes resolved to other words.
+        let mut respelt = old.clone();
+        respelt.arms.iter_mut().for_each(|arm| arm.recipe.push('0'));
+        respelt.recipe_hash = recorded_hash(&study, &respelt);
+        let Outcome::Same(carried) = again(&respelt) else {
+            panic!("the same file and the same bits")
+        };
+        assert!(carried.stale(&study).is_none());
+        assert_eq!(carried.arms, made.arms);
         let mut moved = old.clone();
         let values = moved.arms[0].per_seed.get_mut("average_accuracy").unwrap();
         values[0] = f64::from_bits(values[0].to_bits() + 1);

@@ -3,7 +3,7 @@
 use crate::clause::Judged;
 use crate::error::{Error, Result};
 use crate::reference::Row;
-use crate::study::{Plan, Study};
+use crate::study::{Arm, Plan, Study};
 use ebb_space::Number;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -228,13 +228,30 @@ pub fn path_of(dir: &Path, id: &str) -> PathBuf {
 /// Hash of a study's file and of every recipe it resolves to: a new default of a method changes
 /// it even where the file is the same.
 pub fn recipe_hash(study: &Study) -> String {
+    // Every recipe was parsed when the study was read; one that no longer parses is changed.
+    hash_with(study, |_, arm| {
+        arm.recipe(0, &[])
+            .map_or_else(|_| String::new(), |r| r.group())
+    })
+}
+
+/// The hash that a verdict of this study's present file has if its recipes resolved to what the
+/// verdict recorded of each arm. Where it is the verdict's, the file is the one it was made from, and
+/// only the text that recipes resolve to has changed: a new setting with its default, or another
+/// spelling. What tuned arms resolved to untuned is not recorded, so theirs never is.
+pub(crate) fn recorded_hash(study: &Study, verdict: &Verdict) -> String {
+    let recorded = |name: &str| verdict.arms.iter().find(|arm| arm.name == name);
+    hash_with(study, |name, _| {
+        recorded(name).map_or_else(String::new, |arm| arm.recipe.clone())
+    })
+}
+
+fn hash_with(study: &Study, group: impl Fn(&str, &Arm) -> String) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(study.file_hash.as_bytes());
     for (name, arm) in study.plan.arms().into_iter().flatten() {
         hasher.update(name.as_bytes());
-        // Every recipe was parsed when the study was read; one that no longer parses is changed.
-        let group = arm.recipe(0, &[]).map(|r| r.group());
-        hasher.update(group.unwrap_or_default().as_bytes());
+        hasher.update(group(name, arm).as_bytes());
     }
     if let Plan::Native(native, _) = &study.plan {
         hasher.update(format!("{native:?}").as_bytes());
