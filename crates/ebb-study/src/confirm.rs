@@ -2,14 +2,18 @@
 //!
 //! A verdict is stale as soon as a source it depends on has changed, even where the change moves
 //! no number. Runs are deterministic, so the first seed of every arm, run again, tells: if every
-//! recorded value comes back bit for bit, the verdict stands for the new code too, and says how
-//! it was carried over. One that moved has to be run again. Bits are the same on one type of CPU
+//! recorded value comes back bit for bit, the values stand for the new code too. Besides, every
+//! trial of its tuning has to come to the recorded score and the same choice, and the present
+//! judges have to find in the values what it says. Then the verdict stands, and says how it was
+//! carried over; otherwise it has to be run again. Bits are the same on one type of CPU
 //! only; elsewhere a verdict that is sound may fail to be confirmed, never the other way round.
 
 use crate::error::Result;
-use crate::runner::{Options, Watch, first_seeds, run};
+use crate::runner::{Options, Watch, first_seeds, judged_alike, run, tuned_again};
 use crate::study::{Plan, Study};
-use crate::verdict::{ArmReport, Confirmed, Verdict, code_hash, recipe_hash, recorded_hash};
+use crate::verdict::{
+    ArmReport, Confirmed, Tuning, Verdict, code_hash, recipe_hash, recorded_hash,
+};
 
 /// What came of it.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ pub enum Outcome {
     RunAgain(String),
 }
 
-/// Runs the first seed of every arm again and compares.
+/// Judges again, runs the first seed of every arm and the tuning again, and compares.
 ///
 /// # Errors
 /// When a run fails or the user stops it.
@@ -39,6 +43,9 @@ pub fn confirm(
         && verdict.recipe_hash != recorded_hash(study, verdict)
     {
         return Ok(Outcome::RunAgain("the study has changed".into()));
+    }
+    if !judged_alike(study, verdict) {
+        return Ok(Outcome::RunAgain("its rule judges it otherwise now".into()));
     }
     let compared = match study.plan {
         Plan::Native(..) => whole(study, verdict, options, watch)?,
@@ -91,7 +98,8 @@ fn whole(
     watch: &mut dyn Watch,
 ) -> Result<Compared> {
     let again = run(study, options, watch)?;
-    let same = again.expected == verdict.expected
+    let same = again.holds == verdict.holds
+        && again.expected == verdict.expected
         && again.controls == verdict.controls
         && again.measured == verdict.measured
         && again.arms.len() == verdict.arms.len()
@@ -128,20 +136,38 @@ fn arms(
             return Ok(Err(format!("{arm} no longer diverges with seed {first}")));
         }
         for (name, recorded) in &report.per_seed {
-            let was = recorded.first().copied().unwrap_or(f64::NAN);
-            let is = now.get(name).copied().unwrap_or(f64::NAN);
-            if was.to_bits() != is.to_bits() {
-                return Ok(Err(format!(
-                    "{arm}: {name} was {was} with seed {first} and is {is}"
-                )));
+            match (recorded.first(), now.get(name)) {
+                (Some(was), Some(is)) if was.to_bits() == is.to_bits() => values += 1,
+                (was, is) => {
+                    let word = |v: Option<&f64>| v.map_or("missing".to_owned(), f64::to_string);
+                    return Ok(Err(format!(
+                        "{arm}: {name} was {} with seed {first} and is {}",
+                        word(was),
+                        word(is)
+                    )));
+                }
             }
-            values += 1;
         }
     }
-    Ok(match values {
-        0 => Err("it has no value of a first seed to compare".into()),
-        _ => Ok((repeated.len(), values)),
+    if values == 0 {
+        return Ok(Err("it has no value of a first seed to compare".into()));
+    }
+    let tuning = tuned_again(study, options, watch)?;
+    let (was, is) = (verdict.tuning.as_ref(), tuning.as_ref());
+    Ok(match was.map(choices) == is.map(choices) {
+        true => Ok((repeated.len() + is.map_or(0, |t| t.trials), values)),
+        false => Err("its coefficients would be chosen otherwise now".into()),
     })
+}
+
+/// What a tuning chose, and the bits of the scores by which it did.
+fn choices(tuning: &Tuning) -> Vec<impl PartialEq + '_> {
+    let bits = |score: &Option<f64>| score.map(f64::to_bits);
+    let arms = tuning.arms.iter().map(move |(arm, tuned)| {
+        let tried = tuned.tried.iter().map(|(sets, score)| (sets, bits(score)));
+        (arm, &tuned.chosen, tried.collect::<Vec<_>>())
+    });
+    arms.collect()
 }
 
 #[cfg(test)]
@@ -157,6 +183,7 @@ claim = "Replay keeps more than fine-tuning"
 source = "a test"
 budget_s = 60
 seeds = 2
+report = ["forgetting"]
 [base]
 stream = { dataset = "digits", split = 2, per_experience = 60 }
 network = { kind = "mlp", hidden = [8] }
@@ -193,7 +220,7 @@ more = "er.average_accuracy >= none.average_accuracy - 1"
         let confirmed = carried.confirmed.unwrap();
         assert_eq!(
             (confirmed.made_by.as_str(), confirmed.runs, confirmed.values),
-            ("older", 2, 2)
+            ("older", 2, 4)
         );
         // The same file, when its recipes resolved to other words.
         let mut respelt = old.clone();
@@ -205,13 +232,39 @@ more = "er.average_accuracy >= none.average_accuracy - 1"
         assert!(carried.stale(&study).is_none());
         assert_eq!(carried.arms, made.arms);
         let mut moved = old.clone();
-        let values = moved.arms[0].per_seed.get_mut("average_accuracy").unwrap();
+        let values = moved.arms[0].per_seed.get_mut("forgetting").unwrap();
         values[0] = f64::from_bits(values[0].to_bits() + 1);
-        assert!(matches!(again(&moved), Outcome::RunAgain(why) if why.contains("er")));
+        assert!(matches!(again(&moved), Outcome::RunAgain(why) if why.contains("er: forgetting")));
+        let mut judged = old.clone();
+        judged.expected[0].holds = false;
+        assert!(matches!(again(&judged), Outcome::RunAgain(why) if why.contains("its rule")));
         let other = Verdict {
             recipe_hash: "another study".into(),
             ..old
         };
         assert!(matches!(again(&other), Outcome::RunAgain(why) if why.contains("study")));
+    }
+
+    #[test]
+    fn trials_are_run_again_too() {
+        let tune = "[tune]\nexperiences = 2\nseeds = [100]\nmaximise = 'average_accuracy'\n\
+                    grid = { er = { 'train.lr' = [0.01, 0.1] } }\n";
+        let study = Study::parse("tuned", &format!("{SMALL}{tune}")).unwrap();
+        let dir = std::env::temp_dir();
+        let options = Options {
+            data_dir: &dir,
+            threads: 2,
+            stop: &AtomicBool::new(false),
+        };
+        let mut old = run(&study, &options, &mut Unwatched).unwrap();
+        old.code_hash = "older".into();
+        let again = |v: &Verdict| confirm(&study, v, &options, &mut Unwatched).unwrap();
+        let Outcome::Same(carried) = again(&old) else {
+            panic!("the same bits")
+        };
+        assert_eq!(carried.confirmed.unwrap().runs, 2 + 2);
+        let tuned = old.tuning.as_mut().and_then(|t| t.arms.get_mut("er"));
+        tuned.unwrap().tried[0].1 = Some(2.0);
+        assert!(matches!(again(&old), Outcome::RunAgain(why) if why.contains("coefficients")));
     }
 }

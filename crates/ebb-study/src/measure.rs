@@ -308,10 +308,11 @@ fn test_loss(run: &Summary) -> Result<f64, String> {
     let losses: Option<Vec<f64>> = run.losses.iter().copied().collect();
     match losses.filter(|l| !l.is_empty()) {
         Some(losses) => Ok(mean(losses)),
-        None => Err("the run recorded no losses".to_owned()),
+        None => Err("a test set has no finite loss".to_owned()),
     }
 }
 
+/// Deviation over the earlier sets, which are all there are: the population's, divided by their number.
 fn spread(run: &Summary, stream: &Stream) -> Result<f64, String> {
     let newest = trains(stream, stream.experiences.len() - 1);
     let row = last(run)?;
@@ -319,8 +320,8 @@ fn spread(run: &Summary, stream: &Stream) -> Result<f64, String> {
         .filter(|s| !newest.contains(s))
         .map(|s| row[s])
         .collect();
-    if earlier.is_empty() {
-        return Err("it needs an earlier set".to_owned());
+    if earlier.len() < 2 {
+        return Err("it needs two earlier sets".to_owned());
     }
     let centre = mean(earlier.clone());
     let squares = earlier.into_iter().map(|a| (a - centre).powi(2));

@@ -3,11 +3,12 @@
 //! **Rule.** A row holds when `|ours − theirs| ≤ slack + 1.96 √(se_ours² + se_theirs²)` with our
 //! own 95 % half-width at most `half_width` (seeds are added while it is wider, never because of
 //! what they show). It is *evidence* for a method only if the published value differs from the
-//! same optimizer's fine-tune row by twice that tolerance, our arm at strength 0 fails the row,
-//! and the protocol is known in full.
+//! same optimizer's fine-tune row (where none is published, from our arm at strength 0) by twice
+//! that tolerance, our arm at strength 0 fails the row, and the protocol is known in full.
 //!
 //! Where a peer publishes no figure but a bar that its own test must pass (`at_least`), a row
-//! holds when our mean reaches it, and is evidence if our arm at strength 0 does not.
+//! holds when the lower end of our 95 % interval reaches it, and is evidence if the mean of our
+//! arm at strength 0 does not.
 
 use ebb_space::stats::mean_ci_t;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ impl RowSpec {
         match (self.published, self.at_least) {
             (Some(_), Some(_)) | (None, None) => {
                 return Err("it has either a `published` figure or a bar `at_least`".into());
+            }
+            (None, Some(_)) if self.fine_tune.is_some() => {
+                return Err("`fine_tune` says nothing beside a bar `at_least`".into());
             }
             (None, Some(bar)) if !(0.0..=100.0).contains(&bar) => {
                 return Err(format!("`at_least` is in percent, not {bar}"));
@@ -180,8 +184,12 @@ impl Rule {
         let difference = ours.mean - theirs.mean;
         let narrow = ours.half_width() <= self.half_width;
         let holds = narrow && difference.abs() <= tolerance;
-        let apart = spec.fine_tune.map(|f| (theirs.mean - f.mean).abs());
-        let far = apart.is_none_or(|a| a >= 2.0 * tolerance);
+        let base = match (spec.fine_tune, &zero) {
+            (Some(f), _) => Some(("fine-tuning", f.mean)),
+            (None, zero) => zero.as_ref().map(|z| ("our arm at strength 0", z.mean)),
+        };
+        let apart = base.map(|(name, mean)| (name, (theirs.mean - mean).abs()));
+        let far = apart.is_some_and(|(_, a)| a >= 2.0 * tolerance);
         let zero_fails = zero
             .as_ref()
             .is_some_and(|z| (z.mean - theirs.mean).abs() > self.tolerance(z, &theirs));
@@ -202,9 +210,9 @@ impl Rule {
             "a baseline: there is no method to give evidence for".to_owned()
         } else if let Some(missing) = &spec.incomplete {
             format!("protocol incomplete: {missing}")
-        } else if let (false, Some(apart)) = (far, apart) {
+        } else if let (false, Some((base, apart))) = (far, apart) {
             format!(
-                "holds, but the published value is {apart:.2} points from fine-tuning, fewer than twice {tolerance:.2}"
+                "holds, but the published value is {apart:.2} points from {base}, fewer than twice {tolerance:.2}"
             )
         } else if !zero_fails {
             "holds, but so does the arm at strength 0".to_owned()
@@ -230,10 +238,15 @@ impl Rule {
 }
 
 fn one_sided(name: &str, spec: &RowSpec, bar: f64, ours: Ours, zero: Option<Ours>) -> Row {
-    let holds = ours.mean >= bar;
+    let holds = ours.ci_low >= bar;
     let zero_fails = zero.as_ref().is_some_and(|z| z.mean < bar);
-    let because = if !holds {
+    let because = if ours.mean < bar {
         format!("ours is {:.2} points below the bar", bar - ours.mean)
+    } else if !holds {
+        format!(
+            "undecided: our mean reaches the bar, the lower end of its interval is {:.2} points below",
+            bar - ours.ci_low
+        )
     } else if let Some(missing) = &spec.incomplete {
         format!("reaches the bar; protocol incomplete: {missing}")
     } else if zero.is_none() {
@@ -322,6 +335,14 @@ mod tests {
             ..spec(90.0, 20.0)
         };
         assert!(!RULE.judge("class", &baseline, ours(90.0), None).evidence);
+        // Where no fine-tuning is published, ours at strength 0 is in its place.
+        let alone = RowSpec {
+            fine_tune: None,
+            ..spec(90.0, 20.0)
+        };
+        let near = judge(&alone, 88.5);
+        assert!(near.holds && !near.evidence && near.because.contains("1.50 points from our arm"));
+        assert!(judge(&alone, 80.0).evidence);
     }
 
     #[test]
@@ -354,6 +375,18 @@ mod tests {
                 .because
                 .contains("1.00 points below the bar; the peer")
         );
+        // The interval is 0.20 to either side of the mean.
+        let barely = judge(83.1, 50.0);
+        assert!(
+            !barely.holds && barely.because.contains("undecided"),
+            "{}",
+            barely.because
+        );
+        let beside = RowSpec {
+            fine_tune: spec(0.0, 0.0).fine_tune,
+            ..bar.clone()
+        };
+        assert!(beside.check().is_err());
         let both = RowSpec {
             at_least: Some(83.0),
             ..spec(90.0, 20.0)

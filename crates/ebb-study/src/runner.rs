@@ -8,7 +8,7 @@ use crate::clause::{Sample, Samples};
 use crate::error::{Error, Result};
 use crate::measure::Measure;
 use crate::native;
-use crate::reference::{Ours, Rule};
+use crate::reference::{Ours, Row, RowSpec, Rule};
 use crate::study::{Arm, Arms, Claims, Plan, Reference, Study, Tune};
 use crate::variation::Variation;
 use crate::verdict::{
@@ -125,17 +125,7 @@ pub fn run(study: &Study, options: &Options, watch: &mut dyn Watch) -> Result<Ve
             judge(claims, &samples, &mut verdict)?;
         }
     }
-    if !matches!(study.plan, Plan::Reference(_)) {
-        verdict.holds = verdict.expected.iter().all(|c| c.holds)
-            && !verdict.controls.iter().any(|c| c.holds || c.undecided);
-    }
-    verdict.p_value = verdict
-        .expected
-        .iter()
-        .filter_map(|c| c.p)
-        .fold(None, |most: Option<f64>, p| {
-            Some(most.map_or(p, |m| m.max(p)))
-        });
+    conclude(&mut verdict);
     verdict.wall_seconds = begun.elapsed().as_secs_f64();
     if verdict.over_budget() {
         watch.note(&format!(
@@ -186,24 +176,10 @@ fn by_arms(
         })
         .collect();
     let done = execute(&jobs, &streams, options, watch)?;
-    let mut samples = Samples::new();
     for (name, arm) in &arms.arms {
         let runs = jobs.iter().zip(&done).filter(|(job, _)| job.arm == name);
         let runs: Vec<(u64, &Option<Done>)> = runs.map(|(job, d)| (job.seed, d)).collect();
         let report = report(name, arm, &runs)?;
-        for measure in wanted[name].keys() {
-            let whole = report.measured.iter().find(|n| n.name == *measure);
-            samples.insert(
-                (name.clone(), measure.clone()),
-                Sample {
-                    values: match report.per_seed.get(measure) {
-                        Some(values) => values.clone(),
-                        None => vec![f64::NAN; study.seeds.len()],
-                    },
-                    protocol: whole.map_or_else(String::new, |n| n.protocol.clone()),
-                },
-            );
-        }
         if !report.diverged.is_empty() {
             watch.note(&format!(
                 "{name} diverged with the seeds {:?}",
@@ -212,7 +188,60 @@ fn by_arms(
         }
         verdict.arms.push(report);
     }
+    let samples = samples(arms, &verdict.arms, study.seeds.len());
     judge(&arms.claims, &samples, verdict)
+}
+
+/// What clauses are judged by: the values of each arm, one a seed; no numbers if a run diverged.
+fn samples(arms: &Arms, reports: &[ArmReport], seeds: usize) -> Samples {
+    let wanted = wanted(arms);
+    let mut samples = Samples::new();
+    for report in reports {
+        for measure in wanted.get(&report.name).into_iter().flat_map(|w| w.keys()) {
+            let whole = report.measured.iter().find(|n| n.name == *measure);
+            samples.insert(
+                (report.name.clone(), measure.clone()),
+                Sample {
+                    values: match report.per_seed.get(measure) {
+                        Some(values) => values.clone(),
+                        None => vec![f64::NAN; seeds],
+                    },
+                    protocol: whole.map_or_else(String::new, |n| n.protocol.clone()),
+                },
+            );
+        }
+    }
+    samples
+}
+
+/// Whether the present judges find in the recorded values of a verdict what it says. Values of a
+/// study with code of its own are judged as it runs.
+pub(crate) fn judged_alike(study: &Study, verdict: &Verdict) -> bool {
+    let mut again = Verdict {
+        expected: Vec::new(),
+        controls: Vec::new(),
+        rows: Vec::new(),
+        ..verdict.clone()
+    };
+    let judged = match &study.plan {
+        Plan::Arms(arms) => {
+            let samples = samples(arms, &verdict.arms, study.seeds.len());
+            judge(&arms.claims, &samples, &mut again)
+        }
+        Plan::Reference(reference) => rows(reference, &verdict.arms).map(|rows| again.rows = rows),
+        Plan::Native(..) => return true,
+    };
+    conclude(&mut again);
+    judged.is_ok() && again == *verdict
+}
+
+/// What the judged parts come to together.
+fn conclude(verdict: &mut Verdict) {
+    verdict.holds = verdict.rows.iter().all(|r| r.holds)
+        && verdict.expected.iter().all(|c| c.holds)
+        && !verdict.controls.iter().any(|c| c.holds || c.undecided);
+    let tests = verdict.expected.iter().filter_map(|c| c.p);
+    verdict.p_value = tests.reduce(f64::max);
 }
 
 /// Judges what is expected and what must not be found.
@@ -310,7 +339,8 @@ fn report(name: &str, arm: &Arm, runs: &[(u64, &Option<Done>)]) -> Result<ArmRep
     Ok(report)
 }
 
-/// Chooses coefficients: the same rule for every arm, on experiences the study may look at.
+/// Chooses coefficients: the same rule for every arm. Trials see no test example and no later
+/// experience.
 fn tune_arms(
     arms: &Arms,
     tune: &Tune,
@@ -386,7 +416,8 @@ fn tune_arms(
     }
     Ok(Tuning {
         rule: format!(
-            "for every arm the value with the highest {} on the first {} experiences, seeds {:?}",
+            "for every arm the value with the highest {} on held-out training examples of the first \
+             {} experiences, seeds {:?}",
             tune.maximise, tune.experiences, tune.seeds
         ),
         trials: jobs.len(),
@@ -417,10 +448,6 @@ fn by_reference(
     verdict: &mut Verdict,
 ) -> Result<()> {
     let streams = Streams::new(options.data_dir);
-    let rule = Rule {
-        slack: reference.slack,
-        half_width: reference.half_width,
-    };
     let mut wanted: BTreeMap<&String, BTreeMap<String, Measure>> = BTreeMap::new();
     for row in reference.rows.values() {
         let measure = row.measure.as_ref().unwrap_or(&reference.measure);
@@ -482,21 +509,58 @@ fn by_reference(
             break;
         }
     }
-    for (name, row) in &reference.rows {
-        let measure = row.measure.as_ref().unwrap_or(&reference.measure);
-        let of = |arm: &String| ours(arm, &runs[arm], measure);
-        let zero = row.zero.as_ref().map(of).transpose()?;
-        verdict
-            .rows
-            .push(rule.judge(name, row, of(&row.arm)?, zero));
-    }
     for (arm, runs) in &runs {
         let runs: Vec<(u64, &Option<Done>)> = runs.iter().map(|(s, d)| (*s, d)).collect();
         verdict.n_seeds = verdict.n_seeds.max(runs.len());
         verdict.arms.push(report(arm, &reference.arms[arm], &runs)?);
     }
-    verdict.holds = verdict.rows.iter().all(|r| r.holds);
+    verdict.rows = rows(reference, &verdict.arms)?;
     Ok(())
+}
+
+/// Judges the rows by the values of each arm.
+fn rows(reference: &Reference, reports: &[ArmReport]) -> Result<Vec<Row>> {
+    let rule = Rule {
+        slack: reference.slack,
+        half_width: reference.half_width,
+    };
+    let judged = |(name, row): (&String, &RowSpec)| {
+        let measure = row.measure.as_ref().unwrap_or(&reference.measure);
+        let ours = |arm: &String| {
+            let report = reports.iter().find(|r| r.name == *arm);
+            match report.and_then(|r| r.per_seed.get(measure)) {
+                Some(values) => in_percent(values),
+                None => Err(Error::NoMeasure {
+                    arm: arm.clone(),
+                    measure: measure.clone(),
+                    reason: "it has no values: a run of it diverged".to_owned(),
+                }),
+            }
+        };
+        let zero = row.zero.as_ref().map(ours).transpose()?;
+        Ok(rule.judge(name, row, ours(&row.arm)?, zero))
+    };
+    reference.rows.iter().map(judged).collect()
+}
+
+fn in_percent(values: &[f64]) -> Result<Ours> {
+    let values: Vec<f64> = values.iter().map(|v| 100.0 * v).collect();
+    Ok(Ours::of(&values)?)
+}
+
+/// Chooses the coefficients of a study again, if it has some to choose.
+pub(crate) fn tuned_again(
+    study: &Study,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Option<Tuning>> {
+    let Plan::Arms(arms) = &study.plan else {
+        return Ok(None);
+    };
+    let streams = Streams::new(options.data_dir);
+    let tune = arms.tune.as_ref();
+    tune.map(|tune| tune_arms(arms, tune, &streams, options, watch))
+        .transpose()
 }
 
 /// What a repeated run gave: its arm, and its measures by name, none if it diverged.
@@ -564,9 +628,9 @@ fn ours(arm: &str, runs: &[(u64, Option<Done>)], measure: &str) -> Result<Ours> 
             measure: measure.to_owned(),
             reason: format!("it diverged with seed {seed}"),
         })?;
-        values.push(100.0 * done.numbers[measure].value);
+        values.push(done.numbers[measure].value);
     }
-    Ok(Ours::of(&values)?)
+    in_percent(&values)
 }
 
 /// Streams and datasets, built once and shared by the runs that read them.
@@ -708,4 +772,59 @@ fn one(job: &Job, streams: &Streams, options: &Options) -> Result<Done> {
         method: summary.method,
         group: recipe.group(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TUNED: &str = r#"
+id = "S901"
+title = "A tuned rate"
+claim = "Fine-tuning learns"
+source = "a test"
+budget_s = 60
+seeds = 2
+[base]
+stream = { dataset = "digits", split = 2, per_experience = 60 }
+network = { kind = "mlp", hidden = [8] }
+train = { batch = 16 }
+evaluate = { every = 0 }
+[arm.plain.set]
+method = "fine-tune"
+[tune]
+experiences = 2
+seeds = [100]
+maximise = "average_accuracy"
+grid = { plain = { "train.lr" = [0.01, 0.1] } }
+[expect]
+learns = "plain.average_accuracy > 0"
+"#;
+
+    #[test]
+    fn another_test_set_changes_no_trial() {
+        let study = Study::parse("tuned", TUNED).unwrap();
+        let Plan::Arms(arms) = &study.plan else {
+            panic!("arms were given")
+        };
+        let options = Options {
+            data_dir: Path::new("."),
+            threads: 1,
+            stop: &AtomicBool::new(false),
+        };
+        let tune = arms.tune.as_ref().unwrap();
+        let streams = || Streams::new(options.data_dir);
+        let trials =
+            |streams: &Streams| tune_arms(arms, tune, streams, &options, &mut Unwatched).unwrap();
+        let clean = trials(&streams());
+        let mut split = Split::clone(&streams().split("digits").unwrap());
+        let other: Vec<u32> = (0..split.test.len() as u32).rev().collect();
+        split.test = Arc::new(split.train.select(&other));
+        let poisoned = streams();
+        let known = HashMap::from([("digits".to_owned(), Arc::new(split))]);
+        *poisoned.splits.lock().unwrap() = known;
+        let poisoned = trials(&poisoned);
+        assert_eq!(clean.trials, 2);
+        assert_eq!(clean, poisoned);
+    }
 }

@@ -11,9 +11,10 @@ pub fn reference_table(verdicts: &[Verdict]) -> String {
          deviation over runs for theirs, the 95 % t interval over seeds for ours. A row *holds* when \
          |ours − theirs| ≤ 0.5 + 1.96 √(se² + se²) with our half-width at most 1.5 points. It is \
          *evidence* for a method only if the published value lies twice that tolerance from \
-         fine-tuning, our arm at strength 0 fails the row, and the protocol is known in full. \
+         fine-tuning (where none is published, from our arm at strength 0), our arm at strength 0 \
+         fails the row, and the protocol is known in full. \
          Coefficients are the published ones. Where a peer publishes no figure but a bar that its own \
-         test asks for, a row holds when our mean reaches it. This page is written by \
+         test asks for, a row holds when the lower end of our interval reaches it. This page is written by \
          `ebb study table`.\n",
     );
     let mut tables: Vec<(&str, Vec<&Verdict>)> = Vec::new();
@@ -61,7 +62,7 @@ fn rows(verdict: &Verdict, text: &mut String) {
             ),
             (None, bar) => {
                 let bar = bar.unwrap_or_default();
-                (format!("≥ {bar:.0}"), bar, "–".to_owned())
+                (format!("≥ {bar}"), bar, "–".to_owned())
             }
         };
         let _ = writeln!(

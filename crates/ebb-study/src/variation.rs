@@ -1,8 +1,12 @@
 //! Streams as a study shows them to an arm: whole, in part, or as a sham.
 
 use ebb_data::{EvalSet, Item, Scenario, Stream};
+use ebb_learn::tune::first_experiences;
 use ebb_space::Key;
 use serde::{Deserialize, Serialize};
+
+/// Share of the training examples that trials are measured on, as of `ebb tune` unless told otherwise.
+pub const HELD_OUT: f64 = 0.1;
 
 /// What an arm sees of the stream that its recipe describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -11,7 +15,10 @@ pub enum Variation {
     /// All of it.
     #[default]
     Whole,
-    /// Its first experiences, and their test sets: what tuning may look at.
+    /// What a trial of tuning may look at, which is no arm's to ask for: the training examples of
+    /// its first experiences, [`HELD_OUT`] of them held out to measure on. No test example and no
+    /// later experience is in it.
+    #[serde(skip)]
     First(usize),
     /// Its last experiences alone, on all test sets: a model that never saw the others.
     Last(usize),
@@ -29,34 +36,15 @@ impl Variation {
         let n = stream.experiences.len();
         match self {
             Variation::Whole => Ok(stream),
-            Variation::First(k) if k == 0 || k > n => Err(format!(
-                "the first {k} of {n} experiences are no part of the stream"
-            )),
             Variation::Last(k) if k == 0 || k > n => Err(format!(
                 "the last {k} of {n} experiences are no part of the stream"
             )),
-            Variation::First(k) => first(stream, k),
+            Variation::First(k) => {
+                first_experiences(&stream, k, HELD_OUT).map_err(|e| e.to_string())
+            }
             Variation::Last(k) => Ok(last(stream, k)),
             Variation::Sham => sham(stream, key),
         }
-    }
-}
-
-/// Without the later experiences and the test sets that only they train.
-fn first(mut stream: Stream, k: usize) -> Result<Stream, String> {
-    stream.experiences.truncate(k);
-    let trained: Vec<bool> = (0..stream.evals.len())
-        .map(|s| stream.experiences.iter().any(|e| e.origins[s] > 0))
-        .collect();
-    let mut keep = trained.iter();
-    stream.evals.retain(|_| *keep.next().unwrap_or(&false));
-    for e in &mut stream.experiences {
-        let mut keep = trained.iter();
-        e.origins.retain(|_| *keep.next().unwrap_or(&false));
-    }
-    match stream.evals.is_empty() {
-        true => Err("its first experiences train no test set".to_owned()),
-        false => Ok(stream),
     }
 }
 
@@ -160,12 +148,18 @@ mod tests {
         assert_eq!((part.experiences.len(), part.evals.len()), (2, 2));
         assert!(part.experiences.iter().all(|e| e.origins.len() == 2));
         assert_eq!(part.classes, whole.classes);
-        let seen: HashSet<u32> = part
-            .evals
-            .iter()
-            .flat_map(|e| e.items.iter().map(|i| i.label))
+        let ids = |items: &[Item]| -> HashSet<_> { items.iter().map(|i| i.id).collect() };
+        let shown: HashSet<_> = (whole.experiences[..2].iter())
+            .flat_map(|e| ids(&e.train))
             .collect();
-        assert_eq!(seen, HashSet::from([0, 1, 2, 3]));
+        for e in &part.experiences {
+            assert!(ids(&e.train).is_disjoint(&ids(&e.test)));
+            assert!(
+                ids(&e.train)
+                    .union(&ids(&e.test))
+                    .all(|i| shown.contains(i))
+            );
+        }
         assert!(Variation::First(6).of(whole, key()).is_err());
     }
 

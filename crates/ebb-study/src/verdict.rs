@@ -73,7 +73,7 @@ pub struct Verdict {
 }
 
 /// A verdict that code other than the one it was made with has confirmed: the first seed of every
-/// arm was run again and gave the recorded values bit for bit.
+/// arm and every trial of the tuning were run again and gave the recorded values bit for bit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confirmed {

@@ -1,5 +1,6 @@
 //! Grids: the values that are tried of each key of a recipe.
 
+use crate::recipe::value_of;
 use std::str::FromStr;
 
 /// A key of a recipe and the values tried of it, as TOML.
@@ -46,7 +47,7 @@ impl FromStr for Axis {
 impl Axis {
     /// The values as numbers, if all of them are.
     pub fn numbers(&self) -> Option<Vec<f64>> {
-        let number = |text: &String| match value(text) {
+        let number = |text: &String| match value_of(text) {
             toml::Value::Integer(i) => Some(i as f64),
             toml::Value::Float(f) => Some(f),
             _ => None,
@@ -69,7 +70,7 @@ impl Axis {
             let above = numbers.iter().any(|n| *n > numbers[at]);
             return !(below && above);
         }
-        let ordered = !matches!(value(chosen), toml::Value::String(_));
+        let ordered = !matches!(value_of(chosen), toml::Value::String(_));
         ordered && (at == 0 || at + 1 == self.values.len())
     }
 }
@@ -102,14 +103,6 @@ pub fn best(scores: &[Option<f64>]) -> Option<usize> {
         }
     }
     best.map(|(i, _)| i)
-}
-
-/// What a recipe reads in a value: TOML, or else a word.
-pub(super) fn value(text: &str) -> toml::Value {
-    toml::from_str::<toml::Table>(&format!("v = {text}"))
-        .ok()
-        .and_then(|mut table| table.remove("v"))
-        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
 /// A list's parts: the text between commas that stand in no bracket and no quotes.

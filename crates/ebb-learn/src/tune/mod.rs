@@ -34,19 +34,23 @@ pub use trials::{Chosen, Decay, Phase, TRIALS_VERSION, Trial, TrialRun, Trials};
 use crate::error::{Error, Result};
 use crate::learn::{Around, learn_session};
 use crate::progress::Silent;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, value_of};
 use crate::session::Session;
 use crate::spec::DataPlan;
 use ebb_data::Stream;
 use ebb_record::{AccuracyMatrix, Cell, Cost, Curriculum};
 use ebb_space::Direction;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Experiences looked at unless told otherwise, as in GEM and A-GEM.
 pub const FIRST: usize = 3;
+
+/// Runs that one search may have.
+const MOST_RUNS: usize = 100_000;
 
 /// A search.
 #[derive(Clone, Debug)]
@@ -186,7 +190,9 @@ impl Found {
                 axis.values.join(", ")
             ));
         }
-        let mut text: String = lines.iter().map(|line| format!("# {line}\n")).collect();
+        // A value may be written over several lines.
+        let lines = lines.iter().flat_map(|line| line.lines());
+        let mut text: String = lines.map(|line| format!("# {line}\n")).collect();
         text.push('\n');
         text + self.recipe.text()
     }
@@ -235,6 +241,13 @@ impl<'a> Plan<'a> {
         }
         if search.seeds == 0 {
             return refused("a search needs at least one seed");
+        }
+        let combinations = search.grid.iter().map(|axis| axis.values.len());
+        let runs = combinations.fold(search.seeds, usize::saturating_mul);
+        if runs > MOST_RUNS {
+            return refused(format!(
+                "the grid and the seeds make more than {MOST_RUNS} runs: take fewer values"
+            ));
         }
         if search.grid.is_empty() {
             return refused("a search needs a grid: what is to be tried");
@@ -359,7 +372,8 @@ impl<'a> Plan<'a> {
 /// Seeds that are not the final runs': those count up from the recipe's own, these stay away.
 fn seeds(own: u64, n: usize) -> Vec<u64> {
     const FAR: u64 = 1_000_000;
-    let from = if own < FAR { FAR } else { 0 };
+    // Half of that lies between them, whichever comes first; a search has fewer runs.
+    let from = if own < FAR / 2 { FAR } else { 0 };
     (from..).take(n).collect()
 }
 
@@ -542,10 +556,14 @@ impl<'a> Book<'a> {
     fn run(&mut self, candidates: &[Candidate], watch: &mut dyn Watch) -> Result<Vec<usize>> {
         let at: Vec<usize> = candidates.iter().map(|c| self.trial(c)).collect();
         let mut jobs: Vec<(usize, &Recipe)> = Vec::new();
+        let mut asked = HashSet::new();
         for (at, candidate) in at.iter().zip(candidates) {
             let runs = &self.trials.trials[*at].runs;
             let open = |recipe: &&Recipe| runs.iter().all(|run| run.seed != recipe.file().seed);
-            jobs.extend(candidate.recipes.iter().filter(open).map(|r| (*at, r)));
+            let recipes = candidate.recipes.iter().filter(open);
+            // Two spellings of one value are one trial, and so its runs.
+            let new = recipes.filter(|recipe| asked.insert((*at, recipe.file().seed)));
+            jobs.extend(new.map(|recipe| (*at, recipe)));
         }
         watch.ahead(jobs.len());
         let (stream, options) = (self.stream.clone(), self.options);
@@ -585,7 +603,11 @@ impl<'a> Book<'a> {
             return at;
         }
         let trial = match self.earlier.iter().position(same) {
-            Some(at) => self.earlier.remove(at),
+            // An earlier search may have named fewer keys.
+            Some(at) => Trial {
+                settings: settings(&candidate.sets),
+                ..self.earlier.remove(at)
+            },
             None => Trial {
                 phase: candidate.phase,
                 settings: settings(&candidate.sets),
@@ -717,7 +739,7 @@ fn one(
 }
 
 fn settings(sets: &[(String, String)]) -> Map<String, Value> {
-    let json = |text: &String| serde_json::to_value(grid::value(text)).unwrap_or(Value::Null);
+    let json = |text: &String| serde_json::to_value(value_of(text)).unwrap_or(Value::Null);
     sets.iter().map(|(k, v)| (k.clone(), json(v))).collect()
 }
 

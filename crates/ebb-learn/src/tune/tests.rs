@@ -424,4 +424,6 @@ fn a_measure_that_no_run_has_is_named_with_those_that_are() {
 fn seeds_of_trials_are_no_seeds_of_runs() {
     assert_eq!(seeds(0, 2), [1_000_000, 1_000_001]);
     assert_eq!(seeds(1_000_000, 2), [0, 1]);
+    // Runs count up from their own seed, so one just below must not be met either.
+    assert_eq!(seeds(999_998, 2), [0, 1]);
 }

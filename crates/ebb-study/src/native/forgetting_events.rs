@@ -276,13 +276,7 @@ impl World<'_> {
 }
 
 /// What is measured beside the accuracy.
-trait Measures {
-    fn events(&mut self, arm: &str, runs: &[Trained]);
-    fn detection(&mut self, noisy: &[Trained], flipped: &HashSet<ExampleId>) -> Result<()>;
-    fn agreement(&mut self, full: &[Trained]) -> Result<()>;
-}
-
-impl Measures for Found<'_> {
+impl Found<'_> {
     /// Shares of the training examples.
     fn events(&mut self, arm: &str, runs: &[Trained]) {
         let share = |test: &dyn Fn(&ebb_record::History) -> bool| -> Vec<f64> {

@@ -15,7 +15,7 @@
 //!
 //! Queries are the strangest images that would still be accepted with 95 % of the memory (of
 //! `extreme`: the strangest of all); one is useful if it is a test image that the network gets
-//! wrong, so that its label teaches something.
+//! wrong, so that its label teaches something; measured is their share of those asked.
 //! **Costs** a training run a seed.
 
 use super::found::Found;
@@ -23,18 +23,18 @@ use crate::clause::Samples;
 use crate::error::{Error, Result};
 use crate::runner::{Ended, Options, Watch};
 use crate::verdict::Verdict;
-use ebb_data::Part;
+use ebb_data::{Item, Part};
 use ebb_learn::openset::OpenSet;
 use ebb_learn::seen::outputs;
 use ebb_learn::{Around, Recipe, Session, Silent, learn_keeping};
 use ebb_space::stats::{auroc, quantile};
-use ebb_space::{Direction, Key};
+use ebb_space::{Direction, ExampleId, Key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Test images, their classes, and sets of unknown images.
-type Images = (Vec<f32>, Vec<u32>, Vec<Vec<f32>>);
+/// Test images, what they are, sets of unknown images, and an id of each of all these.
+type Images = (Vec<f32>, Vec<Item>, Vec<Vec<f32>>, Vec<ExampleId>);
 
 /// The arms that clauses may name.
 pub const ARMS: &[&str] = &["entropy", "extreme", "open", "random", "shifted"];
@@ -218,7 +218,7 @@ impl Spec {
         let shifted = open.shifted();
         let strange = |set: &OpenSet, j: &Judged| set.outlier(&j.features, j.answer());
 
-        let (known, truth, unknown) = self.images(&session, key, options)?;
+        let (known, items, unknown, ids) = self.images(&session, key, options)?;
         let known = judge(&mut session, &known)?;
         let unknown = unknown.iter().map(|x| judge(&mut session, x));
         let unknown: Vec<Vec<Judged>> = unknown.collect::<Result<_>>()?;
@@ -247,19 +247,20 @@ impl Spec {
             Ok(quantile(&of, 0.95)?)
         };
         let pool: Vec<&Judged> = known.iter().chain(unknown.iter().flatten()).collect();
-        let useful = |i: usize| i < known.len() && pool[i].answer() != truth[i];
+        let useful = |i: usize| i < known.len() && pool[i].answer() != items[i].label;
         let ask = |score: &dyn Fn(usize) -> f64, limit: f64| {
-            let mut order: Vec<usize> = (0..pool.len()).filter(|i| score(*i) <= limit).collect();
+            let all = (0..pool.len()).map(|i| (i, score(i)));
+            let mut order: Vec<(usize, f64)> = all.filter(|(_, s)| *s <= limit).collect();
             // Ties (many are surely known or surely not) are broken by a draw.
-            key.sub("ties").order(&mut order, |i| *i as u64);
-            order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
+            key.sub("ties").order(&mut order, |(i, _)| ids[*i].mix());
+            order.sort_by(|a, b| b.1.total_cmp(&a.1));
             order.truncate(self.queries);
-            let hits = order.iter().filter(|i| useful(**i)).count();
-            hits as f64 / self.queries as f64
+            let hits = order.iter().filter(|(i, _)| useful(*i)).count();
+            hits as f64 / order.len().max(1) as f64
         };
         let outlier = |i: usize| strange(&open, pool[i]);
         let entropy = |i: usize| pool[i].entropy();
-        let drawn = |i: usize| key.sub("random").uniform(i as u64);
+        let drawn = |i: usize| key.sub("random").uniform(ids[i].mix());
         let pass = limit(&|j| strange(&open, j))?;
         let sure = limit(&Judged::entropy)?;
         values.insert(("open", "useful"), ask(&outlier, pass));
@@ -281,7 +282,6 @@ impl Spec {
         items.truncate(self.images);
         let mut known = Vec::new();
         stream.gather(Part::Test, &items, &mut known);
-        let truth = items.iter().map(|i| i.label).collect();
         let width = stream.features();
         let order = key.sub("permuted").permutation(width);
         let rows = known.chunks_exact(width);
@@ -294,18 +294,22 @@ impl Spec {
             .file()
             .stream
             .build(options.data_dir, 0)?;
-        let mut items = small.experiences[0].train.to_vec();
-        key.sub("digits").order(&mut items, |i| i.id.mix());
-        items.truncate(self.images);
+        let mut others = small.experiences[0].train.to_vec();
+        key.sub("digits").order(&mut others, |i| i.id.mix());
+        others.truncate(self.images);
         let mut tiny = Vec::new();
-        small.gather(Part::Train, &items, &mut tiny);
+        small.gather(Part::Train, &others, &mut tiny);
         let ([_, h, w], [_, _, from]) = (stream.shape(), small.shape());
         let enlarged = tiny.chunks_exact(small.features()).flat_map(|row| {
             (0..h * w).map(move |i| row[i / w * from / h * from + i % w * from / w])
         });
         let mut digits: Vec<f32> = enlarged.collect();
         digits.truncate(digits.len() / width * width);
-        Ok((known, truth, vec![permuted, inverted, digits]))
+        // What was made of an image is another view of it.
+        let view = |view: u32| items.iter().map(move |i| i.id.with_view(view));
+        let mut ids: Vec<ExampleId> = (0..3).flat_map(view).collect();
+        ids.extend(others.iter().map(|i| i.id));
+        Ok((known, items, vec![permuted, inverted, digits], ids))
     }
 }
 
