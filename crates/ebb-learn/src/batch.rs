@@ -1,6 +1,8 @@
 //! One step's rows, new and replayed together.
 
+use crate::seen::{ClassSets, column};
 use burn::tensor::Tensor;
+use ebb_data::{Item, Part, Stream};
 use ebb_net::{Model, Taps};
 use ebb_space::{ExampleId, RowId, Rows};
 use std::ops::Range;
@@ -112,6 +114,15 @@ impl Collect {
         if let Some(set) = class_set {
             self.rows.class_set.get_or_insert_default().push(set);
         }
+    }
+
+    /// Adds training examples of a stream with their inputs, each in its class set of `sets`.
+    pub fn items(&mut self, stream: &Stream, items: &[Item], sets: &ClassSets) {
+        for item in items {
+            let set = sets.of(usize::from(item.task));
+            self.row(item.id, column(stream, item), set);
+        }
+        stream.gather(Part::Train, items, &mut self.x);
     }
 
     /// Rows so far.

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::recorder::Recorder;
 use crate::replay::Offered;
-use crate::seen::{ClassSets, Seen, column, outputs};
+use crate::seen::{ClassSets, Seen, outputs};
 use crate::session::Session;
 use crate::spec::{DataPlan, EndsSpec, LossClasses};
 use crate::update::StepContext;
@@ -430,11 +430,7 @@ impl Run {
         }
         let mut collect = Collect::default();
         collect.support("new");
-        for item in &new {
-            let set = sets.of(usize::from(item.task));
-            collect.row(item.id, column(&stream, item), set);
-        }
-        stream.gather(Part::Train, &new, &mut collect.x);
+        collect.items(&stream, &new, sets);
         if let Some(replay) = &self.s.replay {
             if self.trains_on_memory() {
                 replay.add_rows(&mut collect, &slots)?;

@@ -21,7 +21,11 @@ pub fn objective(recipe: &RecipeFile, stream: &Stream, index: usize) -> Objectiv
         .iter()
         .flat_map(|spec| lower(spec, recipe, stream, index))
         .collect();
-    let teaches = |t: &TermSpec| (t.on == "new" || t.on == "all") && teaches_labels(t, index);
+    let teaches = |t: &TermSpec| {
+        let on_new = t.on == "new" || t.on == "all";
+        // A term on the new classes is none where all were met before.
+        on_new && teaches_labels(t, index) && !lower(t, recipe, stream, index).is_empty()
+    };
     let taught = recipe.plugin.iter().any(PluginSpec::teaches_labels);
     if !taught && !recipe.term.iter().any(teaches) {
         terms.insert(0, presets::cross_entropy("new"));
@@ -308,6 +312,25 @@ mod tests {
         assert_eq!(weights("domain", 3), [0.25, 3.0 * 0.75 / 2.0]);
         let head = 3.0 * (1.0 - 0.25) / 3.0 / 2.0;
         assert_eq!(weights("task", 3), [0.25, head, head, head]);
+    }
+
+    /// Where an experience brings no class that is new, a term on the new classes teaches nothing.
+    #[test]
+    fn old_classes_alone_are_taught_by_cross_entropy() {
+        let recipe = Recipe::parse(
+            "method = \"icarl\"\n[stream]\ndataset = \"digits\"\nsplit = 5\nscenario = \"class\"\n",
+            &[],
+        );
+        let recipe = recipe.expect("a recipe");
+        let file = recipe.file();
+        let mut stream = file.stream.build(&std::env::temp_dir(), 0).expect("digits");
+        let own = |stream: &Stream| {
+            let terms = objective(file, stream, 1).terms;
+            terms.iter().map(|t| t.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(own(&stream), ["bernoulli", "bernoulli"]);
+        stream.experiences[1] = stream.experiences[0].clone();
+        assert_eq!(own(&stream), ["cross-entropy", "bernoulli"]);
     }
 
     #[test]

@@ -50,10 +50,11 @@ fn distance(row: &[f32], mean: &[f64]) -> f64 {
 
 impl OpenSet {
     /// Of rows of features of `width` values with their classes, correctly classified ones alone;
-    /// `tail` is the share of the largest distances that is fitted, of at least twenty.
+    /// `tail` is the share of the largest distances that is fitted, of at least twenty. Of rows
+    /// without features nothing is known.
     pub fn fit(features: &[f32], labels: &[u32], width: usize, tail: f64) -> OpenSet {
         let mut rows: BTreeMap<u32, Vec<&[f32]>> = BTreeMap::new();
-        for (row, label) in features.chunks_exact(width).zip(labels) {
+        for (row, label) in features.chunks_exact(width.max(1)).zip(labels) {
             rows.entry(*label).or_default().push(row);
         }
         let class = |rows: Vec<&[f32]>| {
@@ -93,7 +94,7 @@ impl OpenSet {
     }
 
     /// The same with the classes' means dealt to other classes: a control in which the distance
-    /// says nothing of the class.
+    /// says nothing of the class. With one class there is no other, and nothing changes.
     #[must_use]
     pub fn shifted(&self) -> OpenSet {
         let names: Vec<u32> = self.classes.keys().copied().collect();
@@ -151,6 +152,12 @@ mod tests {
         let set = OpenSet::fit(&features, &labels, 4, 0.05);
         let far = set.outlier(&[0.0, 0.0, 0.0, 1.0], 0);
         assert_eq!(far, 0.9, "beyond nine of nine");
+        let none = OpenSet::fit(&[], &[0, 1], 0, 0.05);
+        assert_eq!(
+            none.outlier(&[], 0),
+            1.0,
+            "without features nothing is known"
+        );
         // Ties cannot be fitted either.
         let same = OpenSet::fit(&[1.0, 2.0].repeat(50), &[0; 50], 2, 0.5);
         assert!(same.outlier(&[1.0, 2.0], 0) < 0.5);

@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use burn::tensor::{Gradients, Tensor, TensorData};
 use ebb_kernels::{seed, slices};
-use ebb_net::{Mode, Model, Taps};
+use ebb_net::{Mode, Model, Output, Taps};
 use ebb_space::{CarrierGrads, Inputs, Key, Objective, ObjectiveValue, References, View, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub struct PassResult {
     /// `[rows, width]`, at the same weights; empty where no term looks at them.
     pub features: Vec<f32>,
 }
+
+/// A teacher's logits and features, where an objective asks for them.
+type Taught = (Option<Vec<f32>>, Option<Vec<f32>>);
 
 /// Classifies by features: nearest class mean, a posterior over classes.
 pub trait Readout: Send {
@@ -117,7 +120,7 @@ impl Oracle {
     ) -> Result<(PassResult, Taps, Gradients)> {
         let rows = batch.rows.len();
         let wants_features = objective.uses_features();
-        let (teacher_logits, teacher_features) = self.ask_teacher(objective, batch);
+        let taught = self.ask_teacher(objective, batch);
         let leaves = self.model.leaves(at);
         let out = self
             .model
@@ -126,21 +129,8 @@ impl Oracle {
         let [_, width] = out.features.dims();
         let logits = slices::read(&out.logits, <[f32]>::to_vec);
         let features = wants_features.then(|| slices::read(&out.features, <[f32]>::to_vec));
-        let inputs = Inputs {
-            rows: &batch.rows,
-            logits: View::new(&logits, rows, outputs)?,
-            features: view(features.as_deref(), rows, width)?,
-            references: References {
-                stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
-                stored_features: view(batch.stored_features.as_deref(), rows, width)?,
-                teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
-                teacher_features: view(teacher_features.as_deref(), rows, width)?,
-                prototypes: view(batch.prototypes.as_deref(), rows, width)?,
-                row_weights: batch.row_weights.as_deref(),
-                shifts: view(batch.shifts.as_deref(), rows, outputs)?,
-                ..References::default()
-            },
-        };
+        let seen = features.as_deref();
+        let inputs = inputs(batch, (&logits, outputs), (seen, width), &taught)?;
         let value = objective.evaluate(&inputs, &mut self.grads)?;
         let tensor = |data: &[f32], cols: usize| {
             Tensor::<2>::from_data(
@@ -207,18 +197,7 @@ impl Oracle {
         f: impl FnOnce(&[f32]) -> Vec<f32>,
         into: &mut Weights,
     ) {
-        let leaves = self.model.leaves(None);
-        let mut taps = batch.taps();
-        let out = self
-            .model
-            .forward_tracked(&leaves, batch.x.clone(), Mode::Eval, &mut taps);
-        let [rows, outputs] = out.logits.dims();
-        let by_logits = slices::read(&out.logits, f);
-        let start = TensorData::new(by_logits, [rows, outputs]);
-        let start = Tensor::<2>::from_data(start, self.model.device());
-        let mut gradients = seed(out.logits, start).backward();
-        leaves.collect(&mut gradients, into);
-        self.count(rows);
+        self.pull_back_by(batch, |out| out.logits, f, into);
     }
 
     /// The same for a function of the features, `[rows, width]`.
@@ -228,16 +207,26 @@ impl Oracle {
         f: impl FnOnce(&[f32]) -> Vec<f32>,
         into: &mut Weights,
     ) {
+        self.pull_back_by(batch, |out| out.features, f, into);
+    }
+
+    fn pull_back_by(
+        &mut self,
+        batch: &Batch,
+        part: fn(Output) -> Tensor<2>,
+        f: impl FnOnce(&[f32]) -> Vec<f32>,
+        into: &mut Weights,
+    ) {
         let leaves = self.model.leaves(None);
         let mut taps = batch.taps();
         let out = self
             .model
             .forward_tracked(&leaves, batch.x.clone(), Mode::Eval, &mut taps);
-        let [rows, width] = out.features.dims();
-        let by_features = slices::read(&out.features, f);
-        let start = TensorData::new(by_features, [rows, width]);
-        let start = Tensor::<2>::from_data(start, self.model.device());
-        let mut gradients = seed(out.features, start).backward();
+        let part = part(out);
+        let [rows, width] = part.dims();
+        let derivative = TensorData::new(slices::read(&part, f), [rows, width]);
+        let derivative = Tensor::<2>::from_data(derivative, self.model.device());
+        let mut gradients = seed(part, derivative).backward();
         leaves.collect(&mut gradients, into);
         self.count(rows);
     }
@@ -264,26 +253,12 @@ impl Oracle {
     /// # Errors
     /// As [`Oracle::gradient`].
     pub fn evaluate(&mut self, objective: &Objective, batch: &Batch) -> Result<PassResult> {
-        let rows = batch.rows.len();
-        let (teacher_logits, teacher_features) = self.ask_teacher(objective, batch);
+        let taught = self.ask_teacher(objective, batch);
         let (logits, features) = self.forward(batch);
         let outputs = self.model.network().outputs();
-        let width = features.len() / rows.max(1);
-        let inputs = Inputs {
-            rows: &batch.rows,
-            logits: View::new(&logits, rows, outputs)?,
-            features: Some(View::new(&features, rows, width)?),
-            references: References {
-                stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
-                stored_features: view(batch.stored_features.as_deref(), rows, width)?,
-                teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
-                teacher_features: view(teacher_features.as_deref(), rows, width)?,
-                prototypes: view(batch.prototypes.as_deref(), rows, width)?,
-                row_weights: batch.row_weights.as_deref(),
-                shifts: view(batch.shifts.as_deref(), rows, outputs)?,
-                ..References::default()
-            },
-        };
+        let width = features.len() / batch.rows.len().max(1);
+        let seen = Some(features.as_slice());
+        let inputs = inputs(batch, (&logits, outputs), (seen, width), &taught)?;
         let value = objective.evaluate(&inputs, &mut self.grads)?;
         Ok(PassResult {
             value,
@@ -294,16 +269,12 @@ impl Oracle {
 
     /// The teacher's logits of a batch, if there is a teacher.
     pub fn teacher_logits(&mut self, batch: &Batch) -> Option<Vec<f32>> {
-        let out = (self.teacher.as_mut()?).forward(batch.x.clone(), &mut Taps::none());
+        let out = (self.teacher.as_mut()?).forward(batch.x.clone(), &mut batch.taps());
         self.meter.forward_rows += batch.rows.len() as u64;
         Some(slices::to_vec(&out.logits))
     }
 
-    fn ask_teacher(
-        &mut self,
-        objective: &Objective,
-        batch: &Batch,
-    ) -> (Option<Vec<f32>>, Option<Vec<f32>>) {
+    fn ask_teacher(&mut self, objective: &Objective, batch: &Batch) -> Taught {
         let Some(teacher) = self.teacher.as_mut().filter(|_| objective.uses_teacher()) else {
             return (None, None);
         };
@@ -392,6 +363,31 @@ pub(crate) fn no_such_tap(tap: &str, model: &Model) -> Error {
             model.network().taps().join(", ")
         ),
     }
+}
+
+/// What an objective looks at: a batch with its logits and features, of these widths.
+fn inputs<'a>(
+    batch: &'a Batch,
+    (logits, outputs): (&'a [f32], usize),
+    (features, width): (Option<&'a [f32]>, usize),
+    (teacher_logits, teacher_features): &'a Taught,
+) -> Result<Inputs<'a>> {
+    let rows = batch.rows.len();
+    Ok(Inputs {
+        rows: &batch.rows,
+        logits: View::new(logits, rows, outputs)?,
+        features: view(features, rows, width)?,
+        references: References {
+            stored_logits: view(batch.stored_logits.as_deref(), rows, outputs)?,
+            stored_features: view(batch.stored_features.as_deref(), rows, width)?,
+            teacher_logits: view(teacher_logits.as_deref(), rows, outputs)?,
+            teacher_features: view(teacher_features.as_deref(), rows, width)?,
+            prototypes: view(batch.prototypes.as_deref(), rows, width)?,
+            row_weights: batch.row_weights.as_deref(),
+            shifts: view(batch.shifts.as_deref(), rows, outputs)?,
+            ..References::default()
+        },
+    })
 }
 
 fn view(data: Option<&[f32]>, rows: usize, cols: usize) -> Result<Option<View<'_>>> {

@@ -15,6 +15,33 @@ pub struct Stepped<'a> {
     pub after: &'a Weights,
 }
 
+/// An importance and what it pulls to, from the first experience's end on.
+#[derive(Default)]
+pub(crate) struct Anchored(pub Option<(Weights, Weights)>);
+
+impl Anchored {
+    /// Both by name, to be saved.
+    pub(crate) fn state(&self) -> Vec<(String, &Weights)> {
+        match &self.0 {
+            Some((m, at)) => vec![("importance".into(), m), ("anchor".into(), at)],
+            None => Vec::new(),
+        }
+    }
+
+    /// Puts saved state back.
+    pub(crate) fn restore(
+        &mut self,
+        names: &[String],
+        load: &mut dyn FnMut(&str) -> Result<Weights>,
+    ) -> Result<()> {
+        self.0 = match names {
+            [] => None,
+            _ => Some((load("importance")?, load("anchor")?)),
+        };
+        Ok(())
+    }
+}
+
 /// A quadratic that pulls later weights back.
 pub trait Penalty: Send {
     /// The method's name.

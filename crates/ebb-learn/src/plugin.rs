@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::optimizer::Optimizer;
 use crate::oracle::{Oracle, PassResult};
 use crate::replay::Replay;
-use crate::seen::{ClassSets, column, outputs};
+use crate::seen::{ClassSets, outputs};
 use crate::spec::RecipeFile;
-use ebb_data::{Item, Part, Stream};
+use ebb_data::{Item, Stream};
 use ebb_space::{Key, Mask, Objective, Weights};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,15 +66,19 @@ impl Scene<'_> {
         self.experience + 1 == self.stream.experiences.len()
     }
 
+    /// Rows of a step that a setting gives; 0: as many as the batch.
+    pub fn size(&self, set: usize) -> usize {
+        match set {
+            0 => self.recipe.train.batch,
+            n => n,
+        }
+    }
+
     /// Training examples as one batch on the support `name`.
     pub fn batch_of(&self, name: &str, items: &[Item]) -> Batch {
         let mut collect = Collect::default();
         collect.support(name);
-        for item in items {
-            let set = self.class_sets.of(usize::from(item.task));
-            collect.row(item.id, column(self.stream, item), set);
-        }
-        self.stream.gather(Part::Train, items, &mut collect.x);
+        collect.items(self.stream, items, self.class_sets);
         self.finish(collect)
     }
 
@@ -145,6 +149,14 @@ impl Kept {
     /// When it is not what the plugin writes.
     pub fn note<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(self.note.clone()).map_err(|e| unreadable(&e))
+    }
+}
+
+/// What a state holds of a plugin is not of this network.
+pub(crate) fn unfit(plugin: &str) -> Error {
+    Error::Checkpoint {
+        path: format!("what the plugin `{plugin}` kept").into(),
+        reason: "it does not fit the recipe's network; start from a state before it".into(),
     }
 }
 

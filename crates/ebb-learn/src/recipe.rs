@@ -14,6 +14,7 @@ use crate::spec::{
     UpdateSpec,
 };
 use ebb_data::{Scenario, StreamSpec};
+use ebb_net::{ActivationKind, HeadKind, NetworkSpec};
 use ebb_space::{Carrier, Reference};
 use std::path::Path;
 
@@ -219,12 +220,17 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
     }
 }
 
+/// What a recipe reads in a value: TOML, or else a word.
+pub(crate) fn value_of(text: &str) -> toml::Value {
+    toml::from_str::<toml::Table>(&format!("v = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
 /// Sets `a.b.c = value`; the value is read as TOML, or taken as text.
 fn set(table: &mut toml::Table, path: &str, value: &str) -> Result<()> {
-    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}"))
-        .ok()
-        .and_then(|mut t| t.remove("v"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let parsed = value_of(value);
     let mut keys: Vec<&str> = path.split('.').collect();
     let Some(last) = keys.pop().filter(|k| !k.is_empty()) else {
         return Err(Error::Recipe {
@@ -328,8 +334,122 @@ fn check_plugins(file: &RecipeFile) -> Result<()> {
             });
         }
     }
+    let size = |n: &usize| (1..=LARGEST).contains(n);
+    let share = |x: f64| (0.0..=1.0).contains(&x);
+    let positive = |x: &f64| *x > 0.0 && x.is_finite();
+    for plugin in &file.plugin {
+        let reason = match plugin {
+            PluginSpec::Gss(s) if s.rows == 0 || s.compared == 0 => {
+                "`compared` and `rows` of at least 1".to_owned()
+            }
+            PluginSpec::MemorisationAware(s)
+                if !(s.tau > 0.0 && s.tau.is_finite()) || s.epochs == 0 =>
+            {
+                "a finite `tau` above 0 and `epochs` of at least 1".to_owned()
+            }
+            PluginSpec::Relational(s) if !size(&s.hidden) => {
+                format!("`hidden` from 1 to {LARGEST}")
+            }
+            PluginSpec::Generator(s) if !size(&s.latent) || !s.hidden.iter().all(size) => {
+                format!("`latent` and every `hidden` from 1 to {LARGEST}")
+            }
+            PluginSpec::Generator(s) if s.size > LARGEST => {
+                format!("a `size` up to {LARGEST}")
+            }
+            PluginSpec::Remind(s) if s.mixup != 0.0 && !(0.01..=1.0).contains(&s.mixup) => {
+                "a `mixup` of 0 or from 0.01 to 1".to_owned()
+            }
+            PluginSpec::Remind(s) if !(1..=256).contains(&s.centres) => {
+                "`centres` from 1 to 256, since a code is a byte".to_owned()
+            }
+            PluginSpec::Remind(s) if !share(s.decay) => "a `decay` from 0 to 1".to_owned(),
+            PluginSpec::Sharp(s)
+                if !(1..=1000).contains(&s.phases)
+                    || !share(s.coverage)
+                    || [s.keep, s.long, s.neighbours].contains(&0) =>
+            {
+                "`phases` from 1 to 1000, a `coverage` from 0 to 1, and `keep`, `long` and \
+                 `neighbours` of at least 1"
+                    .to_owned()
+            }
+            PluginSpec::Sharp(_) | PluginSpec::Clnp(_) if one_for_all(&file.network) => {
+                "units that answer each for itself and weights whose 0 is 0: take another \
+                 activation than k-winners, ash or hard-ash, no `standardise`, and a linear head"
+                    .to_owned()
+            }
+            PluginSpec::Clnp(s)
+                if !(s.l1 >= 0.0 && s.l1.is_finite()) || !share(s.margin) || s.samples == 0 =>
+            {
+                "an `l1` of at least 0, a `margin` from 0 to 1 and `samples` of at least 1"
+                    .to_owned()
+            }
+            PluginSpec::FastSlow(s) if !share(s.decay) || s.shots == 0 || s.ways < 2 => {
+                "a `decay` from 0 to 1, `shots` of at least 1 and `ways` of at least 2".to_owned()
+            }
+            PluginSpec::FewShot(s) if s.shots == 0 => "`shots` of at least 1".to_owned(),
+            PluginSpec::Psmt(s)
+                if !share(s.decay) || !share(s.restore) || !(s.lambda >= 0.0) || s.samples == 0 =>
+            {
+                "`decay` and `restore` from 0 to 1, a `lambda` of at least 0 and `samples` of at \
+                 least 1"
+                    .to_owned()
+            }
+            PluginSpec::Mvp(s) if !share(s.gamma) => "a `gamma` from 0 to 1".to_owned(),
+            PluginSpec::Mvp(_) if !linear_head(&file.network) => {
+                "a linear head, whose gradient it weighs rows by".to_owned()
+            }
+            PluginSpec::ProtoCl(s) if ![s.variance, s.prior, s.dirichlet].iter().all(positive) => {
+                "`variance`, `prior` and `dirichlet` above 0".to_owned()
+            }
+            PluginSpec::ProtoCl(_) if matches!(file.network, NetworkSpec::KeyValue { .. }) => {
+                "features that are trained, which those of a key-value network are not".to_owned()
+            }
+            PluginSpec::QuantileRisk(s) if !(s.level > 0.0 && s.level < 1.0) => {
+                "a `level` between 0 and 1".to_owned()
+            }
+            _ => continue,
+        };
+        return Err(Error::Recipe {
+            reason: format!("the plugin `{}` needs {reason}", plugin.kind()),
+        });
+    }
     Ok(())
 }
+
+/// Whether a network's head is `w·f + b`.
+fn linear_head(network: &NetworkSpec) -> bool {
+    match network {
+        NetworkSpec::Mlp { head, .. }
+        | NetworkSpec::Cnn { head, .. }
+        | NetworkSpec::Resnet18 { head, .. } => *head == HeadKind::Linear,
+        NetworkSpec::TaskMlp { .. } => true,
+        NetworkSpec::KeyValue { .. } => false,
+    }
+}
+
+/// Whether what one unit answers hangs on others of its layer, so that freezing what leads into a
+/// unit does not keep it as it is.
+fn one_for_all(network: &NetworkSpec) -> bool {
+    let NetworkSpec::Mlp {
+        activation,
+        standardise,
+        ..
+    } = network
+    else {
+        return !linear_head(network);
+    };
+    let of_layer = matches!(
+        activation,
+        ActivationKind::Ash { .. }
+            | ActivationKind::HardAsh { .. }
+            | ActivationKind::KWinners { .. }
+    );
+    of_layer || *standardise || !linear_head(network)
+}
+
+/// The largest layer, or part of a batch, that a plugin makes for itself: far beyond any use, and
+/// still small enough to be allocated.
+const LARGEST: usize = 65_536;
 
 fn check_memory(file: &RecipeFile) -> Result<()> {
     let wrong = |reason: String| Err(Error::Recipe { reason });
@@ -350,6 +470,23 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
                      memory.keep = \"class-balanced\" or \"experience-balanced\""
                         .into(),
                 );
+            }
+            match file.plugin.iter().find(|p| p.chooses()) {
+                Some(plugin) if m.keep != KeepSpec::Chosen => {
+                    return wrong(format!(
+                        "the plugin `{}` chooses what the memory keeps: it needs memory.keep = \
+                         \"chosen\"",
+                        plugin.kind()
+                    ));
+                }
+                None if m.keep == KeepSpec::Chosen => {
+                    return wrong(
+                        "memory.keep = \"chosen\" is for a plugin that chooses, and the recipe has \
+                         none: use \"reservoir\" or another policy"
+                            .into(),
+                    );
+                }
+                _ => {}
             }
             let concatenated = file.draw.values().filter(|d| d.select.mixes_in());
             let per_step = matches!(m.keep, KeepSpec::Reservoir | KeepSpec::Ring);
@@ -377,20 +514,16 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
                     "`draw.{name}` draws from a memory, but the recipe has none: add memory = {{ capacity = 500, keep = \"reservoir\" }}"
                 ));
             }
-            if file.plugin.iter().any(|p| matches!(p, PluginSpec::Fpf(_))) {
-                return wrong(
-                    "the plugin `fpf` fine-tunes on remembered examples, but the recipe has no \
-                     memory: add memory = { capacity = 500, keep = \"reservoir\" }"
-                        .into(),
-                );
-            }
-            let keeps = |p: &PluginSpec| matches!(p, PluginSpec::Remind(_) | PluginSpec::Sharp(_));
-            if file.plugin.iter().any(keeps) {
-                return wrong(
-                    "the plugins `remind` and `sharp` replay what they put into the memory, but the \
-                     recipe has none: add memory = { capacity = 2000, keep = \"chosen\" }"
-                        .into(),
-                );
+            if let Some(plugin) = file.plugin.iter().find(|p| p.needs_memory()) {
+                let keep = match plugin.chooses() {
+                    true => "chosen",
+                    false => "reservoir",
+                };
+                return wrong(format!(
+                    "the plugin `{}` works on remembered examples, but the recipe has no memory: \
+                     add memory = {{ capacity = 500, keep = \"{keep}\" }}",
+                    plugin.kind()
+                ));
             }
             if file.update.projects() {
                 return wrong(
@@ -536,6 +669,15 @@ fn refuse(file: &RecipeFile) -> Result<()> {
                 .into(),
         )?;
     }
+    let unprojected = t.weight_decay > 0.0 || !file.penalty.is_empty();
+    if file.plugin.iter().any(PluginSpec::projects) && unprojected {
+        refused(
+            "projection-with-penalty",
+            "weight decay and penalties are added behind the projection, so the weights leave the \
+             directions that keep old answers. Use train.weight-decay = 0 and no penalty."
+                .into(),
+        )?;
+    }
     if let Some(name) = file
         .accept
         .iter()
@@ -555,6 +697,7 @@ fn refuse(file: &RecipeFile) -> Result<()> {
 pub const ACCEPTABLE: &[&str] = &[
     "penalty-alone-on-class-incremental",
     "projection-with-momentum",
+    "projection-with-penalty",
 ];
 
 #[cfg(test)]
@@ -625,6 +768,75 @@ mod tests {
         let text = format!("method = \"er\"\n[memory]\ncapacity = 77\nkeep = \"ring\"\n{DIGITS}");
         let r = parse(&text).expect("valid");
         assert_eq!(r.file().memory.as_ref().map(|m| m.capacity), Some(77));
+    }
+
+    /// What a plugin cannot work with is refused however the recipe spells it out.
+    #[test]
+    fn plugins_are_checked_in_either_form() {
+        let memory = "memory = { capacity = 50, keep = \"reservoir\" }\n";
+        let chosen = "memory = { capacity = 50, keep = \"chosen\" }\n";
+        for (text, said) in [
+            (
+                format!("{chosen}plugin = [{{ kind = \"gss\", rows = 0 }}]"),
+                "at least 1",
+            ),
+            (
+                "method = \"gss\"\nwith = { compared = 0 }".into(),
+                "at least 1",
+            ),
+            (
+                "method = \"mat\"\nwith = { tau = 0.0 }".into(),
+                "finite `tau`",
+            ),
+            (
+                format!("{memory}plugin = [{{ kind = \"relational\", hidden = 0 }}]"),
+                "from 1 to",
+            ),
+            (
+                "method = \"dgr\"\nwith = { latent = 1000000000 }".into(),
+                "65536",
+            ),
+            (
+                "method = \"dgr\"\nwith = { hidden = [1000000000] }".into(),
+                "65536",
+            ),
+            (
+                "method = \"dgr\"\nwith = { size = 1000000000 }".into(),
+                "65536",
+            ),
+            (
+                "method = \"centre\"\nwith = { lambda = \"x\" }".into(),
+                "`with.lambda`",
+            ),
+            (
+                "method = \"view-batch\"\nwith = { alpha = \"x\" }".into(),
+                "`with.alpha`",
+            ),
+            (
+                "method = \"gss\"\nwith = { capacity = 0 }".into(),
+                "at least 1",
+            ),
+            (
+                "plugin = [{ kind = \"mir\" }]".into(),
+                "keep = \"reservoir\"",
+            ),
+            (
+                "plugin = [{ kind = \"function-distance\" }]".into(),
+                "`function-distance`",
+            ),
+            (
+                "plugin = [{ kind = \"herding\" }]".into(),
+                "keep = \"chosen\"",
+            ),
+            (
+                format!("{memory}plugin = [{{ kind = \"gss\" }}]"),
+                "needs memory.keep",
+            ),
+            (chosen.to_owned(), "a plugin that chooses"),
+        ] {
+            let m = message(&format!("{text}\n{DIGITS}"));
+            assert!(m.contains(said), "{text}: {m}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::batch::{Batch, Collect};
 use crate::error::{Error, Result};
 use crate::spec::LossClasses;
-use ebb_data::{Item, Part, Scenario, Stream};
+use ebb_data::{Item, Scenario, Stream};
 use ebb_net::Model;
 use ebb_space::Key;
 use std::sync::Arc;
@@ -144,11 +144,7 @@ impl Seen<'_> {
     pub fn batch(&self, model: &Model, items: &[Item]) -> Batch {
         let mut collect = Collect::default();
         collect.support("new");
-        for item in items {
-            let set = self.class_sets.of(usize::from(item.task));
-            collect.row(item.id, column(self.stream, item), set);
-        }
-        self.stream.gather(Part::Train, items, &mut collect.x);
+        collect.items(self.stream, items, self.class_sets);
         collect.finish(model, &self.class_sets.sets, outputs(self.stream))
     }
 }

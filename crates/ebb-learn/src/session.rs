@@ -296,8 +296,14 @@ impl Session {
             self.oracle.teacher = Some(teacher);
         }
         if progress.frozen {
-            let chosen = load("frozen-mask.safetensors")?;
-            let mask = Mask::from_fn(&layout, |i| chosen.as_slice()[i] != 0.0);
+            // States of the first versions hold no mask: then it is the recipe's.
+            let mask = match state.meta().files.contains_key("frozen-mask.safetensors") {
+                true => {
+                    let chosen = load("frozen-mask.safetensors")?;
+                    Mask::from_fn(&layout, |i| chosen.as_slice()[i] != 0.0)
+                }
+                false => self.freeze_mask()?,
+            };
             self.frozen = Some((mask, load("frozen.safetensors")?));
         }
         if let Some(replay) = &mut self.replay {
@@ -347,7 +353,8 @@ impl Session {
         }
     }
 
-    /// Bytes kept for the method: memory, penalties and teacher.
+    /// Bytes kept for the method: memory, penalties, teacher, plugins, and the weights that frozen
+    /// ones are put back from.
     pub fn method_bytes(&self) -> u64 {
         let weights = |w: &Weights| 4 * w.as_slice().len();
         let penalties: usize = self
@@ -363,7 +370,8 @@ impl Session {
             .map_or(0, |t| 4 * t.layout().len());
         let memory = self.replay.as_ref().map_or(0, |r| r.memory.bytes());
         let plugins: u64 = self.plugins.iter().map(|p| p.bytes()).sum();
-        (penalties + teacher + memory) as u64 + plugins
+        let frozen = self.frozen.as_ref().map_or(0, |(_, w)| weights(w));
+        (penalties + teacher + memory + frozen) as u64 + plugins
     }
 
     /// Batches of a pass over the experience under way, given its rows.

@@ -460,6 +460,29 @@ impl PluginSpec {
         matches!(self, PluginSpec::Gpm(_) | PluginSpec::Cuber(_))
     }
 
+    /// Its kind, as recipes write it.
+    pub fn kind(&self) -> String {
+        let table = toml::Table::try_from(self).unwrap_or_default();
+        let kind = table.get("kind").and_then(toml::Value::as_str);
+        kind.unwrap_or_default().to_owned()
+    }
+
+    /// Whether it does nothing without remembered examples.
+    pub fn needs_memory(&self) -> bool {
+        use PluginSpec as P;
+        self.chooses()
+            || matches!(
+                self,
+                P::Mir(_) | P::FunctionDistance(_) | P::Relational(_) | P::Hal(_) | P::Fpf(_)
+            )
+    }
+
+    /// Whether it chooses what a memory with `keep = "chosen"` holds.
+    pub fn chooses(&self) -> bool {
+        use PluginSpec as P;
+        matches!(self, P::Gss(_) | P::Herding(_) | P::Remind(_) | P::Sharp(_))
+    }
+
     /// Whether it needs the logits of remembered examples to be stored.
     pub fn stores_logits(&self) -> bool {
         match self {

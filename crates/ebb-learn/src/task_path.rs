@@ -33,6 +33,12 @@ pub(crate) fn begin(scene: &mut Scene, method: &str) -> Result<usize> {
              \"task-mlp\""
         ));
     }
+    if scene.recipe.memory.is_some() {
+        return wrong(format!(
+            "a training pass of `{method}` computes the task under way alone, so rows of a memory \
+             would teach nothing: take it out"
+        ));
+    }
     let experience = &scene.stream.experiences[scene.experience];
     let task = if scene.stream.heads > 1 {
         experience.task

@@ -128,3 +128,78 @@ fn views_of_permuted_pixels_are_refused() {
     let error = error.expect("refused").to_string();
     assert!(error.contains("permuted or recoloured"), "{error}");
 }
+
+/// A plugin that is spelt out is held to the same as one that its method's name stands for.
+#[test]
+fn plugins_that_could_not_train_are_refused() {
+    let memory = "memory = { capacity = 20, keep = \"chosen\" }\n";
+    let wrong = [
+        (
+            "mlp",
+            "{ kind = \"remind\", mixup = 20.0 }",
+            "mixup",
+            memory,
+        ),
+        (
+            "mlp",
+            "{ kind = \"remind\", centres = 257 }",
+            "centres",
+            memory,
+        ),
+        (
+            "mlp",
+            "{ kind = \"sharp\", phases = 1000000000 }",
+            "phases",
+            memory,
+        ),
+        ("mlp", "{ kind = \"gss\", rows = 0 }", "rows", memory),
+        ("mlp", "{ kind = \"mir\" }", "no memory", ""),
+        ("mlp", "{ kind = \"fast-slow\", shots = 0 }", "shots", ""),
+        ("mlp", "{ kind = \"psmt\", decay = 2.0 }", "decay", ""),
+        (
+            "mlp",
+            "{ kind = \"protocl\", variance = 0.0 }",
+            "variance",
+            "",
+        ),
+        ("mlp", "{ kind = \"mvp\", gamma = -1.0 }", "gamma", ""),
+        (
+            "mlp\", standardise = true, head = \"linear",
+            "{ kind = \"clnp\" }",
+            "standardise",
+            "",
+        ),
+        (
+            "mlp\", head = \"prototypes",
+            "{ kind = \"mvp\" }",
+            "linear head",
+            "",
+        ),
+    ];
+    for (network, plugin, word, memory) in wrong {
+        let text = format!(
+            "{memory}plugin = [{plugin}]\nnetwork = {{ kind = \"{network}\", hidden = [8] }}\n\
+             stream = {{ dataset = \"digits\", split = 5, scenario = \"task\" }}\n"
+        );
+        let error = Recipe::parse(&text, &[]).err();
+        let error = error
+            .unwrap_or_else(|| panic!("{plugin} was taken"))
+            .to_string();
+        assert!(error.contains(word), "{plugin}: {error}");
+    }
+}
+
+/// What a projection keeps, weight decay would move.
+#[test]
+fn projections_beside_weight_decay_have_to_be_accepted() {
+    let with = |accept: &str| {
+        let text = format!(
+            "method = \"gpm\"\n{accept}stream = {{ dataset = \"digits\", split = 5, scenario = \
+             \"task\" }}\ntrain = {{ weight-decay = 0.01 }}\n"
+        );
+        Recipe::parse(&text, &[])
+    };
+    let error = with("").err().expect("refused").to_string();
+    assert!(error.contains("projection-with-penalty"), "{error}");
+    assert!(with("accept = [\"projection-with-penalty\"]\n").is_ok());
+}

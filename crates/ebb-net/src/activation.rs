@@ -172,7 +172,8 @@ fn above_mean(z: Tensor<2>, alpha: f64, z_k: f64) -> Tensor<2> {
 /// 1 at the `⌈share · units⌉` largest values of each row, 0 elsewhere.
 fn winners(z: &Tensor<2>, share: f64) -> Tensor<2> {
     let [n, units] = z.dims();
-    let k = ((share * units as f64).ceil() as usize).clamp(1, units.max(1));
+    // 0.55 · 100 is a little above 55 in floating point.
+    let k = ((share * units as f64 - 1e-9).ceil() as usize).clamp(1, units.max(1));
     let mut mask = vec![0.0f32; n * units];
     let mut order = Vec::with_capacity(units);
     slices::read(z, |z| {

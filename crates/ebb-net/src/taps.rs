@@ -81,14 +81,18 @@ impl Taps {
         let rows = shape[0];
         let width = shape[1..].iter().product::<usize>();
         let mut value = match &tap.replace {
-            Some((0, value)) => value.clone().reshape(shape),
             Some((first, value)) => {
+                // Behind all parameters it has no gradient, but it must still be asked for one.
                 let value = match x.is_autodiff() {
                     true => value.clone().autodiff(),
                     false => value.clone(),
                 };
-                let before = x.reshape([rows, width]).slice([0..*first, 0..width]);
-                Tensor::cat(vec![before, value], 0).reshape(shape)
+                if *first == 0 {
+                    value.reshape(shape)
+                } else {
+                    let before = x.reshape([rows, width]).slice([0..*first, 0..width]);
+                    Tensor::cat(vec![before, value], 0).reshape(shape)
+                }
             }
             None => x,
         };

@@ -305,7 +305,8 @@ impl Network for TaskMlp {
         let mut features = x.clone();
         for t in 0..self.tasks {
             if active.is_some_and(|a| a != t) {
-                blocks.push(Tensor::zeros([rows, self.outputs], &device));
+                // No class of another task may win; 0 would be certainty to a log-probability.
+                blocks.push(Tensor::full([rows, self.outputs], -1e4, &device));
                 continue;
             }
             let (h, z) = self.path(t, x.clone(), pass);

@@ -8,10 +8,9 @@
 //! **Stores** `capacity` examples. **Costs** one more pass over `reference` rows a step.
 
 use crate::error::Result;
-use crate::methods::gem::capacity_of;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::oracle::PassResult;
-use crate::spec::{KeepSpec, MemorySpec, Parts, UpdateSpec};
+use crate::spec::{KeepSpec, Parts, UpdateSpec};
 use crate::update::{StepContext, Update};
 use ebb_space::Weights;
 use serde::{Deserialize, Serialize};
@@ -84,20 +83,12 @@ pub const A_GEM: MethodCard = MethodCard {
     not_for: "momentum or Adam (refused unless accepted by name)",
     stores: "`capacity` examples",
     costs: "one more pass over `reference` rows a step",
-    defaults: || {
-        let mut table = settings(&AGemSettings::default());
-        table.insert("capacity".into(), 256.into());
-        table
-    },
+    defaults: || settings_beside(256, &AGemSettings::default()),
     expand: |with, situation| {
-        let mut with = with.clone();
-        let capacity = capacity_of(&mut with, 256, situation.experiences)?;
+        let (memory, own) = memory_and(with, KeepSpec::Ring, situation.experiences)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Ring,
-            }),
-            update: UpdateSpec::AGem(crate::methods::read(&with)?),
+            memory: Some(memory),
+            update: UpdateSpec::AGem(own),
             ..Parts::default()
         })
     },

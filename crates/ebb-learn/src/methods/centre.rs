@@ -11,8 +11,9 @@
 //! gradient of φ counts `rate`.
 //! **Use it** where every experience has the same classes and looks different. **Not** elsewhere
 //! (refused): a new class has no centre and would meet a classifier that stands still.
-//! **Stores** a mean a class and a copy of the classifier. **Costs** a forward pass a step in the
-//! first experience, nothing after it.
+//! **Stores** a mean a class, and from the second experience on a copy of the weights, of which the
+//! classifier is put back after each step. **Costs** a forward pass a step in the first experience,
+//! nothing after it.
 //!
 //! The card leaves λ, α and the rate open. With plain or momentum SGD `rate` is the ratio of the
 //! learning rates; Adam does not see the size of a gradient, so lower its learning rate instead.
@@ -20,7 +21,7 @@
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::methods::er::cross_entropy;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, settings, take};
 use crate::oracle::{Oracle, PassResult};
 use crate::plugin::{Kept, Plugin, Scene};
 use crate::seen::outputs;
@@ -167,7 +168,7 @@ pub const CENTRE: MethodCard = MethodCard {
     family: "distillation",
     use_it: "domain-incremental streams where nothing may be stored",
     not_for: "streams whose classes change (refused)",
-    stores: "a mean of features a class",
+    stores: "a mean of features a class and one copy of the weights",
     costs: "a forward pass a step in the first experience",
     defaults: || {
         let mut table = settings(&CentreSettings::default());
@@ -176,9 +177,8 @@ pub const CENTRE: MethodCard = MethodCard {
     },
     expand: |with, _| {
         let mut with = with.clone();
-        let lambda = with.remove("lambda").and_then(|l| l.as_float());
         let near = TermSpec {
-            weight: lambda.unwrap_or(0.1),
+            weight: take(&mut with, "lambda")?,
             ..TermSpec::new("new", LossSpec::Centre)
         };
         Ok(Parts {

@@ -8,12 +8,13 @@
 //! layer after layer, as many as cost at most the share `margin` of accuracy (graceful
 //! forgetting). With the active units `A`, frozen is what comes into `A`; what of it comes from
 //! outside of `A` is 0. Free weights are drawn anew.
-//! **Use it** on perceptrons with a head a task. **Not** with normalisation across rows, and not
+//! **Use it** on perceptrons with a head a task. **Not** with activations, normalised weights or
+//! heads in which one unit's answer hangs on the others (refused), and not
 //! where the task is unknown at test time. Zero forgetting is by bits: an old task loses `margin`
 //! once and nothing after.
 //! **Deviation.** Accuracy is measured on a keyed sample of the task's own training examples, and
 //! the margin is spent evenly over the layers.
-//! **Stores** a bit a unit. **Costs** a copy of the frozen values a step; some ten evaluations of
+//! **Stores** a byte a unit. **Costs** a copy of the frozen values a step; some ten evaluations of
 //! the sample a layer and task.
 
 use crate::batch::Batch;
@@ -21,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::outcome;
 use crate::methods::{MethodCard, settings};
 use crate::oracle::{Oracle, PassResult};
-use crate::plugin::{Kept, Plugin, Scene};
+use crate::plugin::{Kept, Plugin, Scene, unfit};
 use crate::seen::Seen;
 use crate::spec::{Parts, PluginSpec};
 use ebb_kernels::slices;
@@ -235,9 +236,17 @@ impl Plugin for Clnp {
         Kept::default().with_note(&self.active)
     }
 
-    fn restore(&mut self, kept: Kept, _: &mut Oracle) -> Result<()> {
+    fn restore(&mut self, kept: Kept, oracle: &mut Oracle) -> Result<()> {
         self.active = kept.note()?;
-        Ok(())
+        let layout = oracle.model.layout();
+        let fits = |(l, layer): (usize, &Vec<bool>)| {
+            let bias = layout.find(&format!("layers.{l}.bias"));
+            bias.is_some_and(|e| e.range.len() == layer.len())
+        };
+        match self.active.iter().enumerate().all(fits) {
+            true => Ok(()),
+            false => Err(unfit("clnp")),
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -255,7 +264,7 @@ pub const CLNP: MethodCard = MethodCard {
     family: "frozen weights",
     use_it: "perceptrons with a head a task, where nothing may be forgotten",
     not_for: "answers without the task's number; streams longer than the units last",
-    stores: "a bit a unit",
+    stores: "a byte a unit",
     costs: "a copy of the frozen values a step; evaluations of a sample after each task",
     defaults: || settings(&ClnpSettings::default()),
     expand: |with, _| {

@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::methods::gpm::{Gpm, GpmSettings, Span, keep_spans, restore_spans, stand_still};
 use crate::methods::{MethodCard, settings};
 use crate::oracle::{Oracle, PassResult};
-use crate::plugin::{Kept, Plugin, Scene};
+use crate::plugin::{Kept, Plugin, Scene, unfit};
 use crate::spec::{Parts, PluginSpec};
 use ebb_space::{Extent, Weights};
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,9 @@ impl Cuber {
         for ((l, inputs), tasks) in layers.into_iter().zip(lists) {
             let mut span = Span::new(inputs);
             for j in &tasks {
-                span.extend(self.tasks[*j].spans[l].rows(), Extent::All)?;
+                let task = self.tasks.get(*j).and_then(|task| task.spans.get(l));
+                let task = task.ok_or_else(|| unfit("cuber"))?;
+                span.extend(task.rows(), Extent::All)?;
             }
             self.open.push((tasks, span));
         }

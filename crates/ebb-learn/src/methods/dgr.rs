@@ -23,7 +23,7 @@
 use crate::batch::{Batch, Collect};
 use crate::error::{Error, Result};
 use crate::methods::er::cross_entropy;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, settings, take};
 use crate::optimizer::{Optimizer, OptimizerKind, OptimizerSettings};
 use crate::oracle::{Oracle, PassResult};
 use crate::plugin::{Kept, Plugin, Scene};
@@ -206,10 +206,7 @@ impl Plugin for Generator {
         let Some(before) = &mut self.before else {
             return Ok(());
         };
-        let n = match self.settings.size {
-            0 => scene.recipe.train.batch,
-            n => n,
-        };
+        let n = scene.size(self.settings.size);
         let drawn = before.sample(n, scene.key.sub("generate").at(scene.step));
         let ids: Vec<ExampleId> = (0..n as u32)
             .map(|i| ExampleId::of(&scene.step.to_le_bytes(), i))
@@ -347,7 +344,7 @@ pub const DGR: MethodCard = MethodCard {
     family: "generative replay",
     use_it: "no example may be kept, and a small generator can draw the data",
     not_for: "data that a small generator cannot draw: its errors accumulate",
-    stores: "two generators with their moments and a copy of the weights",
+    stores: "two generators, the moments of one, and a copy of the weights",
     costs: "the generated rows, and a step of the generator on twice the batch",
     defaults: || {
         let mut table = settings(&GeneratorSettings::default());
@@ -356,13 +353,11 @@ pub const DGR: MethodCard = MethodCard {
     },
     expand: |with, _| {
         let mut with = with.clone();
-        let of_network = ["targets", "temperature"].into_iter();
-        let of_network = of_network.filter_map(|k| with.remove_entry(k));
-        let s: DgrSettings = crate::methods::read(&of_network.collect())?;
-        let replayed = match s.targets {
+        let temperature = take(&mut with, "temperature")?;
+        let replayed = match take(&mut with, "targets")? {
             Targets::Hard => cross_entropy(SUPPORT, 1.0),
             Targets::Soft => TermSpec {
-                temperature: Some(s.temperature),
+                temperature: Some(temperature),
                 ..TermSpec::new(SUPPORT, LossSpec::PaddedDistillation)
             },
         };
@@ -388,7 +383,6 @@ pub const DGR: MethodCard = MethodCard {
 mod tests {
     use super::*;
     use crate::methods::staging;
-    use crate::seen::column;
     use crate::session::Session;
 
     const SMALL: [(&str, &str); 2] = [("with.hidden", "[12]"), ("with.latent", "3")];
@@ -428,13 +422,7 @@ mod tests {
     fn collected(scene: &Scene, items: &[Item]) -> Collect {
         let mut collect = Collect::default();
         collect.support("new");
-        for item in items {
-            let set = scene.class_sets.of(usize::from(item.task));
-            collect.row(item.id, column(scene.stream, item), set);
-        }
-        scene
-            .stream
-            .gather(ebb_data::Part::Train, items, &mut collect.x);
+        collect.items(scene.stream, items, scene.class_sets);
         collect
     }
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::fisher::{FisherRequest, fisher};
 use crate::methods::{MethodCard, settings};
 use crate::oracle::Oracle;
-use crate::penalty::Penalty;
+use crate::penalty::{Anchored, Penalty};
 use crate::seen::Seen;
 use crate::spec::{Parts, PenaltySpec};
 use ebb_space::{FisherKind, Weights};
@@ -56,7 +56,7 @@ impl Default for EwcSettings {
 pub struct Ewc {
     settings: EwcSettings,
     /// `M = Σ F_k`, and `b = Σ F_k θ*_k` (separate) or the newest weights (online).
-    kept: Option<(Weights, Weights)>,
+    kept: Anchored,
 }
 
 impl Ewc {
@@ -64,7 +64,7 @@ impl Ewc {
     pub fn new(settings: EwcSettings) -> Self {
         Self {
             settings,
-            kept: None,
+            kept: Anchored::default(),
         }
     }
 
@@ -72,6 +72,7 @@ impl Ewc {
     pub fn remember(&mut self, importance: &Weights, at: &Weights) {
         let (m, b) = self
             .kept
+            .0
             .get_or_insert_with(|| (at.zeros_like(), at.zeros_like()));
         if self.settings.online {
             m.scale(self.settings.gamma as f32);
@@ -90,11 +91,11 @@ impl Penalty for Ewc {
     }
 
     fn active(&self) -> bool {
-        self.kept.is_some() && self.settings.lambda != 0.0
+        self.kept.0.is_some() && self.settings.lambda != 0.0
     }
 
     fn add_gradient(&self, theta: &Weights, gradient: &mut Weights) {
-        let Some((m, b)) = &self.kept else { return };
+        let Some((m, b)) = &self.kept.0 else { return };
         let lambda = self.settings.lambda as f32;
         if self.settings.online {
             gradient.add_product_of_difference(lambda, m, theta, b);
@@ -105,7 +106,9 @@ impl Penalty for Ewc {
     }
 
     fn value(&self, theta: &Weights) -> f64 {
-        let Some((m, b)) = &self.kept else { return 0.0 };
+        let Some((m, b)) = &self.kept.0 else {
+            return 0.0;
+        };
         let half = 0.5 * self.settings.lambda;
         if self.settings.online {
             return half * theta.weighted_squared_distance(m, b);
@@ -131,10 +134,7 @@ impl Penalty for Ewc {
     }
 
     fn state(&self) -> Vec<(String, &Weights)> {
-        match &self.kept {
-            Some((m, b)) => vec![("importance".into(), m), ("anchor".into(), b)],
-            None => Vec::new(),
-        }
+        self.kept.state()
     }
 
     fn restore(
@@ -142,11 +142,7 @@ impl Penalty for Ewc {
         names: &[String],
         load: &mut dyn FnMut(&str) -> Result<Weights>,
     ) -> Result<()> {
-        self.kept = match names {
-            [] => None,
-            _ => Some((load("importance")?, load("anchor")?)),
-        };
-        Ok(())
+        self.kept.restore(names, load)
     }
 }
 

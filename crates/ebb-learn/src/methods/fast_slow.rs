@@ -216,7 +216,7 @@ pub const FAST_SLOW: MethodCard = MethodCard {
     },
     expand: |with, _| {
         let mut with = with.clone();
-        let lambda = with.remove("lambda").and_then(|v| v.as_float());
+        let lambda = crate::methods::take(&mut with, "lambda")?;
         let fast_slow: FastSlowSettings = crate::methods::read(&with)?;
         let few_shot = FewShotSettings {
             from: fast_slow.from,
@@ -224,7 +224,7 @@ pub const FAST_SLOW: MethodCard = MethodCard {
         };
         Ok(Parts {
             penalty: vec![PenaltySpec::Ewc(EwcSettings {
-                lambda: lambda.unwrap_or(1.0),
+                lambda,
                 online: true,
                 ..EwcSettings::default()
             })],

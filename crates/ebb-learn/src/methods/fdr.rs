@@ -108,10 +108,7 @@ impl Plugin for Fdr {
         let Some(replay) = scene.replay.as_deref().filter(|r| !r.memory.is_empty()) else {
             return Ok(());
         };
-        let size = match self.step.size {
-            0 => scene.recipe.train.batch,
-            n => n,
-        };
+        let size = scene.size(self.step.size);
         let drawn = (replay.memory).draw("fdr", Select::Uniform, size, scene.step)?;
         let mut collect = Collect::default();
         replay.add_slots(&mut collect, "replay", &drawn.slots)?;

@@ -11,6 +11,7 @@
 //! training (whose steps are taken and undone).
 
 use crate::error::Result;
+use crate::methods::remind::no_running_statistics;
 use crate::oracle::{Oracle, Readout};
 use crate::plugin::{Kept, Plugin, Scene};
 use ebb_data::Item;
@@ -103,6 +104,7 @@ impl Plugin for FewShot {
 
     fn begin_experience(&mut self, scene: &mut Scene) -> Result<()> {
         if scene.experience >= self.settings.from {
+            no_running_statistics(&scene.oracle.model, "few-shot")?;
             let all = Mask::all(scene.oracle.model.layout());
             scene.freeze(all);
         }
@@ -136,10 +138,12 @@ impl Plugin for FewShot {
     fn restore(&mut self, mut kept: Kept, oracle: &mut Oracle) -> Result<()> {
         let kept = kept.take("means");
         let entry = |(e, v): (&ebb_space::Entry, &[f32])| Some((e.path.parse().ok()?, v.to_vec()));
-        self.means = kept
-            .iter()
-            .flat_map(|w| w.iter().filter_map(entry))
-            .collect();
+        let network = oracle.model.network();
+        let fits = |(c, mean): &(u32, Vec<f32>)| {
+            (*c as usize) < network.outputs() && mean.len() == network.features()
+        };
+        let means = kept.iter().flat_map(|w| w.iter().filter_map(entry));
+        self.means = means.filter(fits).collect();
         if !self.means.is_empty() {
             oracle.readout = Some(Box::new(NearestMean(self.means.clone())));
         }

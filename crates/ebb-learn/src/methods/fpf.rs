@@ -9,17 +9,17 @@
 //! after a switch, over that in the half before it, averaged over the switches so far:
 //! `s_ℓ = mean_t ‖θ_ℓ(t, ½) − θ_ℓ(t, 0)‖₁ / ‖θ_ℓ(t, 0) − θ_ℓ(t−1, ½)‖₁`. On the most sensitive
 //! ones: `steps` steps of SGD, the rate falling along half a cosine, on class-balanced draws from
-//! the memory, of `CE + α ‖z − z_stored‖²`.
+//! the memory, of `CE + α ‖z − z_stored‖²/k` with k outputs.
 //! **Use it** where replaying at every step is too dear, alone or on top of any method with a
 //! memory (`[[plugin]] kind = "fpf"`). **Not** with a memory of some tens: it overfits.
 //! **Stores** the memory and one copy of the weights. **Costs** `times · steps` gradients a run.
 
 use crate::error::{Error, Result};
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::optimizer::{Optimizer, OptimizerKind, OptimizerSettings};
 use crate::oracle::{Oracle, PassResult};
 use crate::plugin::{Kept, Plugin, Scene};
-use crate::spec::{KeepSpec, MemorySpec, Parts, PluginSpec};
+use crate::spec::{KeepSpec, Parts, PluginSpec};
 use ebb_memory::{Meta, Select};
 use ebb_space::{Layout, Mask, Normalisation, Objective, Reduction, Weights, presets};
 use serde::{Deserialize, Serialize};
@@ -189,10 +189,7 @@ impl Fpf {
         }
         let weights = balanced(memory.metas());
         let others = chosen.complement();
-        let size = match s.batch {
-            0 => scene.recipe.train.batch,
-            n => n,
-        };
+        let size = scene.size(s.batch);
         let lr = match s.lr {
             0.0 => scene.recipe.train.lr,
             lr => lr,
@@ -249,6 +246,11 @@ impl Plugin for Fpf {
         "fpf"
     }
 
+    fn begin_experience(&mut self, scene: &mut Scene) -> Result<()> {
+        // A path that names nothing is said before the training, not after it.
+        self.chosen(scene).map(drop)
+    }
+
     fn after_step(
         &mut self,
         scene: &mut Scene,
@@ -298,23 +300,18 @@ impl Plugin for Fpf {
 }
 
 fn defaults(times: u64) -> toml::Table {
-    let mut table = settings(&FpfSettings {
+    let own = FpfSettings {
         times,
         ..FpfSettings::default()
-    });
-    table.insert("capacity".into(), 500.into());
-    table
+    };
+    settings_beside(500, &own)
 }
 
 fn expand(with: &toml::Table) -> Result<Parts> {
-    let mut with = with.clone();
-    let capacity = super::gem::capacity_of(&mut with, 500, 1)?;
+    let (memory, own) = memory_and(with, KeepSpec::Reservoir, 1)?;
     Ok(Parts {
-        memory: Some(MemorySpec {
-            capacity,
-            keep: KeepSpec::Reservoir,
-        }),
-        plugin: vec![PluginSpec::Fpf(crate::methods::read(&with)?)],
+        memory: Some(memory),
+        plugin: vec![PluginSpec::Fpf(own)],
         ..Parts::default()
     })
 }
@@ -348,6 +345,7 @@ pub const K_FPF: MethodCard = MethodCard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::methods::staging;
     use ebb_space::ExampleId;
 
     fn layout() -> Arc<Layout> {
@@ -428,5 +426,63 @@ mod tests {
             each.filter(|(m, _)| m.label == label).map(|(_, w)| w).sum()
         };
         assert!((of(0) - 1.0).abs() < 1e-12 && (of(1) - 1.0).abs() < 1e-12);
+    }
+
+    /// One step is `−lr g` of a balanced draw's cross-entropy on the layers named and nothing
+    /// elsewhere; many lower the loss of the memory. A path that names nothing is said at once.
+    #[test]
+    fn fine_tuning_descends_on_the_memory() {
+        let mut s = staging::session("fpf", "class", &[("with.capacity", "60")]);
+        staging::remember(&mut s, 0..2);
+        staging::jolt(&mut s.oracle.model, 0.3);
+        let fpf = |steps: u64, on: &str| {
+            Fpf::new(FpfSettings {
+                steps,
+                lr: 0.2,
+                batch: 30,
+                on: vec![on.to_owned()],
+                ..FpfSettings::default()
+            })
+        };
+        staging::act(&mut s, 2, |scene| {
+            let theta = scene.oracle.model.weights();
+            let memory = &scene.replay.as_ref().expect("a memory").memory;
+            let held: Vec<u32> = (0..memory.len() as u32).collect();
+            let weights = balanced(memory.metas());
+            let drawn = memory.draw("fpf", Select::Weighted(&weights), 30, scene.step);
+            let batch = scene.batch_of_slots("all", &drawn.expect("records").slots);
+            let mut g = theta.zeros_like();
+            let loss = scene.remembering;
+            let done = (scene.oracle).gradient(loss, &batch.expect("rows"), None, &mut g);
+            done.expect("a gradient");
+            fpf(1, "head*").fine_tune(scene).expect("a step");
+            let moved = scene.oracle.model.weights();
+            for entry in theta.layout().entries() {
+                for i in entry.range.clone() {
+                    let step = match entry.path.starts_with("head") {
+                        true => -0.2 * g.as_slice()[i],
+                        false => 0.0,
+                    };
+                    let found = moved.as_slice()[i] - theta.as_slice()[i];
+                    assert!(
+                        (found - step).abs() < 1e-6,
+                        "{}: {found} {step}",
+                        entry.path
+                    );
+                }
+            }
+            assert!(g.norm() > 1e-2);
+            let all = scene.batch_of_slots("all", &held).expect("rows");
+            let value = |scene: &mut Scene| {
+                let value = scene.oracle.value(scene.remembering, &all);
+                value.expect("a value").total
+            };
+            let before = value(scene);
+            fpf(50, "head*").fine_tune(scene).expect("steps");
+            let after = value(scene);
+            assert!(after < 0.8 * before, "{before} {after}");
+            let refused = fpf(1, "nosuch").begin_experience(scene);
+            assert!(refused.expect_err("no path").to_string().contains("nosuch"));
+        });
     }
 }

@@ -52,3 +52,48 @@ pub const GDUMB: MethodCard = MethodCard {
         })
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use crate::methods::staging;
+    use ebb_net::Model;
+
+    /// What is there at the end is a fresh network of the last experience's key, trained on the
+    /// memory alone: nothing of the first experience's weights, bit for bit.
+    #[test]
+    fn the_network_is_trained_afresh_on_the_memory() {
+        let sets = [
+            ("with.capacity", "40"),
+            ("stream.split", "2"),
+            ("train.epochs", "3"),
+        ];
+        let mut s = staging::run(staging::session("gdumb", "class", &sets));
+        let (key, found) = (s.key, s.oracle.model.weights());
+        staging::act(&mut s, 1, |scene| {
+            let (network, device) = {
+                let model = &scene.oracle.model;
+                (model.network().clone(), model.device().clone())
+            };
+            scene.oracle.model = Model::new(network, key.sub("initialise").at(1), &device);
+            let replay = scene.replay.as_ref().expect("a memory");
+            let ids: Vec<u64> = (replay.memory.metas().iter()).map(|m| m.id.mix()).collect();
+            assert_eq!(ids.len(), 40);
+            let mut gradient = found.zeros_like();
+            for epoch in 0..3 {
+                let order = key.sub("order").at(1).at(epoch).sub("remembered").at(0);
+                let mut slots: Vec<u32> = (0..40).collect();
+                order.order(&mut slots, |slot| ids[*slot as usize]);
+                for slots in slots.chunks(16) {
+                    let batch = scene.batch_of_slots("new", slots).expect("records");
+                    let done =
+                        (scene.oracle).gradient(scene.objective, &batch, None, &mut gradient);
+                    done.expect("a gradient");
+                    scene
+                        .optimizer
+                        .step(&mut scene.oracle.model, &gradient, 0.1);
+                }
+            }
+            assert_eq!(scene.oracle.model.weights().digest(), found.digest());
+        });
+    }
+}

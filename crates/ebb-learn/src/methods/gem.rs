@@ -12,9 +12,9 @@
 //! **Costs** a forward and backward pass over every earlier experience's memory a step.
 
 use crate::error::Result;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::oracle::PassResult;
-use crate::spec::{KeepSpec, MemorySpec, Parts, UpdateSpec};
+use crate::spec::{KeepSpec, Parts, UpdateSpec};
 use crate::update::{StepContext, Update};
 use ebb_space::Weights;
 use serde::{Deserialize, Serialize};
@@ -133,44 +133,16 @@ pub const GEM: MethodCard = MethodCard {
     not_for: "momentum or Adam (refused unless accepted by name), long streams",
     stores: "`capacity` examples and one gradient an earlier experience",
     costs: "a pass over every earlier experience's memory a step",
-    defaults: || {
-        let mut table = settings(&GemSettings::default());
-        table.insert("capacity".into(), 256.into());
-        table
-    },
+    defaults: || settings_beside(256, &GemSettings::default()),
     expand: |with, situation| {
-        let mut with = with.clone();
-        let capacity = capacity_of(&mut with, 256, situation.experiences)?;
+        let (memory, own) = memory_and(with, KeepSpec::Ring, situation.experiences)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Ring,
-            }),
-            update: UpdateSpec::Gem(crate::methods::read(&with)?),
+            memory: Some(memory),
+            update: UpdateSpec::Gem(own),
             ..Parts::default()
         })
     },
 };
-
-/// Takes `capacity` (records an experience) out of the parameters; the whole store's follows.
-pub(crate) fn capacity_of(
-    with: &mut toml::Table,
-    default: i64,
-    experiences: usize,
-) -> Result<usize> {
-    let each = match with.remove("capacity") {
-        None => default,
-        Some(toml::Value::Integer(n)) if n > 0 => n,
-        Some(other) => {
-            return Err(crate::error::Error::Recipe {
-                reason: format!(
-                    "`with.capacity` is the number of examples kept an experience, not {other}"
-                ),
-            });
-        }
-    };
-    Ok(each as usize * experiences.max(1))
-}
 
 #[cfg(test)]
 mod tests {

@@ -21,14 +21,13 @@
 use crate::batch::{Batch, Collect};
 use crate::error::{Error, Result};
 use crate::methods::er::{cross_entropy, draw};
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside, take};
 use crate::oracle::{Oracle, PassResult};
 use crate::per_example::Gram;
 use crate::plugin::{Kept, Plugin, Scene};
 use crate::replay::Offered;
-use crate::seen::column;
-use crate::spec::{KeepSpec, MemorySpec, Parts, PluginSpec, ReductionSpec, SelectSpec};
-use ebb_data::{Item, Part};
+use crate::spec::{KeepSpec, Parts, PluginSpec, ReductionSpec, SelectSpec};
+use ebb_data::Item;
 use ebb_memory::Select;
 use ebb_space::{Key, Layout, Weights};
 use serde::{Deserialize, Serialize};
@@ -116,11 +115,7 @@ impl Gss {
         let mut collect = Collect::default();
         replay.add_slots(&mut collect, "memory", &drawn.slots)?;
         collect.support("new");
-        for item in offered {
-            let set = scene.class_sets.of(usize::from(item.task));
-            collect.row(item.id, column(scene.stream, item), set);
-        }
-        scene.stream.gather(Part::Train, offered, &mut collect.x);
+        collect.items(scene.stream, offered, scene.class_sets);
         let batch = scene.finish(collect);
         scores(scene.oracle, &batch, drawn.slots.len(), self.settings.rows)
     }
@@ -218,6 +213,9 @@ impl Plugin for Gss {
         let ids: Vec<u64> = offered.iter().map(|i| i.id.mix()).collect();
         let key = scene.key.sub("gss").at(scene.step);
         let slots = self.select(kept, capacity, &ids, &scores, key);
+        if slots.iter().all(|s| s.taken_by.is_none()) {
+            return Ok(());
+        }
         self.scores = slots.iter().map(|s| (s.id, s.score)).collect();
         let mut evict: Vec<u32> = (0..before as u32)
             .filter(|s| slots[*s as usize].taken_by.is_some())
@@ -287,36 +285,20 @@ pub const GSS: MethodCard = MethodCard {
     stores: "`capacity` examples and a score each",
     costs: "the replayed rows, and a gradient on the batch and `compared * rows` records",
     defaults: || {
-        let mut table = settings(&GssSettings::default());
-        table.insert("capacity".into(), 300.into());
+        let mut table = settings_beside(300, &GssSettings::default());
         table.insert("replay".into(), 0.into());
         table
     },
     expand: |with, _| {
-        #[derive(Deserialize)]
-        struct Memory {
-            capacity: usize,
-            replay: usize,
-        }
         let mut with = with.clone();
-        let of_memory = ["capacity", "replay"].into_iter();
-        let of_memory = of_memory.filter_map(|k| with.remove_entry(k));
-        let memory: Memory = crate::methods::read(&of_memory.collect())?;
-        let s: GssSettings = crate::methods::read(&with)?;
-        if s.compared == 0 || s.rows == 0 {
-            return Err(Error::Recipe {
-                reason: "`with.compared` and `with.rows` must be at least 1".into(),
-            });
-        }
+        let replay = take(&mut with, "replay")?;
+        let (memory, own) = memory_and(&with, KeepSpec::Chosen, 1)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity: memory.capacity,
-                keep: KeepSpec::Chosen,
-            }),
-            draw: BTreeMap::from([("a".to_owned(), draw(SelectSpec::Uniform, memory.replay))]),
+            memory: Some(memory),
+            draw: BTreeMap::from([("a".to_owned(), draw(SelectSpec::Uniform, replay))]),
             term: vec![cross_entropy("all", 1.0)],
             reduction: Some(ReductionSpec::MeanOverRows),
-            plugin: vec![PluginSpec::Gss(s)],
+            plugin: vec![PluginSpec::Gss(own)],
             ..Parts::default()
         })
     },

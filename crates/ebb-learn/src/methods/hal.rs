@@ -26,11 +26,11 @@
 use crate::batch::{Batch, Collect};
 use crate::error::{Error, Result};
 use crate::methods::er::{cross_entropy, draw};
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside, take};
 use crate::oracle::{Oracle, PassResult};
 use crate::plugin::{Kept, Plugin, Scene};
 use crate::seen::column;
-use crate::spec::{KeepSpec, MemorySpec, Parts, PluginSpec, ReductionSpec, SelectSpec};
+use crate::spec::{Parts, PluginSpec, ReductionSpec, SelectSpec};
 use ebb_memory::Select;
 use ebb_space::{
     ExampleId, Layout, Normalisation, Objective, Reduction, Reference, Term, Weights, presets,
@@ -278,7 +278,8 @@ impl Plugin for Hal {
 
     fn after_step(&mut self, scene: &mut Scene, batch: &Batch, _: &PassResult) -> Result<()> {
         let new = batch.rows.support.iter().filter(|s| **s == 0).count();
-        if new == 0 {
+        // The mean holds the anchors to be made, and after the last experience none are.
+        if new == 0 || scene.last() || self.settings.gamma == 0.0 {
             return Ok(());
         }
         let (_, features) = scene.oracle.forward(&batch.part(0..new));
@@ -372,32 +373,22 @@ pub const HAL: MethodCard = MethodCard {
     stores: "`capacity` examples and one learned input a class an experience",
     costs: "the replayed rows, a gradient on all anchors and two forward passes",
     defaults: || {
-        let mut table = settings(&HalSettings::default());
-        table.insert("capacity".into(), 200.into());
+        let mut table = settings_beside(200, &HalSettings::default());
         table.insert("keep".into(), "reservoir".into());
         table.insert("replay".into(), 0.into());
         table
     },
     expand: |with, _| {
-        #[derive(Deserialize)]
-        struct Memory {
-            capacity: usize,
-            keep: KeepSpec,
-            replay: usize,
-        }
         let mut with = with.clone();
-        let of_memory = ["capacity", "keep", "replay"].into_iter();
-        let of_memory = of_memory.filter_map(|k| with.remove_entry(k));
-        let memory: Memory = crate::methods::read(&of_memory.collect())?;
+        let replay = take(&mut with, "replay")?;
+        let keep = take(&mut with, "keep")?;
+        let (memory, own) = memory_and(&with, keep, 1)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity: memory.capacity,
-                keep: memory.keep,
-            }),
-            draw: BTreeMap::from([("a".to_owned(), draw(SelectSpec::Uniform, memory.replay))]),
+            memory: Some(memory),
+            draw: BTreeMap::from([("a".to_owned(), draw(SelectSpec::Uniform, replay))]),
             term: vec![cross_entropy("all", 1.0)],
             reduction: Some(ReductionSpec::MeanOverRows),
-            plugin: vec![PluginSpec::Hal(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::Hal(own)],
             ..Parts::default()
         })
     },

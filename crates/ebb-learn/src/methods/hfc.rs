@@ -15,7 +15,8 @@
 //! the means over the rows of a class, means also over the C classes. In the first experience
 //! `BCE(o, y)` alone.
 //! **Use it** with a memory that holds few of some classes. **Not** outside class-incremental
-//! streams (refused), and not with a memory that is filled at each step (refused).
+//! streams, nor where an experience meets an old class again, nor with a memory that is filled at
+//! each step (all refused). Terms that a recipe adds stay beside these.
 //! **Stores** `capacity` examples and one copy of the weights. **Costs** the replayed rows on top of
 //! the batch, and two more forward passes: the teacher's, and one for the weights.
 
@@ -24,13 +25,14 @@ use crate::error::{Error, Result};
 use crate::methods::er::{cross_entropy, draw};
 use crate::methods::{MethodCard, settings};
 use crate::plugin::{Plugin, Scene};
-use crate::seen::{outputs, seen_columns};
+use crate::seen::{column, outputs};
 use crate::spec::{
     ClassesSpec, KeepSpec, LossSpec, MemorySpec, Parts, PluginSpec, SelectSpec, TermSpec,
 };
-use ebb_data::Scenario;
+use ebb_data::{Scenario, Stream};
 use ebb_space::{
-    Classes, Combinator, Objective, Reduction, Reference, Support, Term, Weighting, presets,
+    Classes, Combinator, Divergence, Objective, Reduction, Reference, Support, Term, Weighting,
+    presets,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -70,6 +72,8 @@ impl Default for CompensationSettings {
 
 /// The classes of an experience and of those before it.
 struct Shares {
+    /// The experience they are of.
+    experience: usize,
     /// Of each output, the experience that brought it in.
     group: Vec<Option<usize>>,
     /// Outputs of earlier experiences.
@@ -83,20 +87,22 @@ struct Shares {
 }
 
 impl Shares {
-    fn at(scene: &Scene) -> Self {
-        let width = outputs(scene.stream);
-        let mut group = vec![None; width];
-        for e in 0..=scene.experience {
-            for c in seen_columns(scene.stream, e + 1) {
-                group[c] = group[c].or(Some(e));
+    fn at(stream: &Stream, experience: usize) -> Self {
+        let mut group = vec![None; outputs(stream)];
+        // Class-incremental streams have one head, so outputs are columns.
+        for (e, of) in stream.experiences[..=experience].iter().enumerate() {
+            for c in &of.outputs {
+                let group = &mut group[*c as usize];
+                *group = group.or(Some(e));
             }
         }
         let is = |test: &dyn Fn(usize) -> bool| group.iter().map(|g| g.is_some_and(test)).collect();
-        let old: Vec<bool> = is(&|e| e < scene.experience);
-        let new: Vec<bool> = is(&|e| e == scene.experience);
+        let old: Vec<bool> = is(&|e| e < experience);
+        let new: Vec<bool> = is(&|e| e == experience);
         let count = |set: &[bool]| set.iter().filter(|c| **c).count() as f64;
         let seen = count(&old) + count(&new);
         Self {
+            experience,
             z: count(&old) / seen,
             seen,
             group,
@@ -106,7 +112,7 @@ impl Shares {
     }
 
     /// `w` of every row, of its logits.
-    fn weights(&self, labels: &[u32], logits: &[f32], experience: usize, by: By) -> Vec<f32> {
+    fn weights(&self, labels: &[u32], logits: &[f32], by: By) -> Vec<f32> {
         let width = self.group.len();
         let error = |(y, row): (&u32, &[f32])| {
             let of = |c: usize| f64::from(row[c]);
@@ -122,21 +128,22 @@ impl Shares {
             .map(error)
             .collect();
         let group = |i: usize| self.group[labels[i] as usize];
-        let mean = |of: Option<usize>| {
-            let own = || (0..labels.len()).filter(|i| group(*i) == of);
-            own().map(|i| errors[i]).sum::<f64>() / own().count() as f64
-        };
-        let means: BTreeMap<Option<usize>, f64> = (0..labels.len())
-            .map(|i| (group(i), mean(group(i))))
-            .collect();
+        // Of each group the sum of its errors, and its rows.
+        let mut sums: BTreeMap<Option<usize>, (f64, f64)> = BTreeMap::new();
+        for (i, error) in errors.iter().enumerate() {
+            let (sum, count) = sums.entry(group(i)).or_default();
+            *sum += error;
+            *count += 1.0;
+        }
         let weight = |i: usize| {
             // A group without any error has rows that are all alike.
-            let r = match (by, means[&group(i)]) {
+            let (sum, count) = sums[&group(i)];
+            let r = match (by, sum / count) {
                 (By::Nothing, _) => return 1.0,
                 (By::Groups, _) | (By::Rows, 0.0) => 1.0,
                 (By::Rows, mean) => errors[i] / mean,
             };
-            match group(i) == Some(experience) {
+            match group(i) == Some(self.experience) {
                 true => (1.0 - self.z) * r.clamp(0.5, 1.0),
                 false => (1.0 - self.z).sqrt() * r.clamp(0.5, 1.2),
             }
@@ -148,13 +155,35 @@ impl Shares {
 /// The plugin.
 pub struct Compensation {
     settings: CompensationSettings,
+    shares: Option<Shares>,
 }
 
 impl Compensation {
     /// A plugin with these settings.
     pub fn new(settings: CompensationSettings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            shares: None,
+        }
     }
+
+    /// The classes of the experience under way, made where they are not those of the last call.
+    fn shares(&mut self, scene: &Scene) -> &Shares {
+        let kept = self.shares.take();
+        let kept = kept.filter(|s| s.experience == scene.experience);
+        let new = || Shares::at(scene.stream, scene.experience);
+        self.shares.insert(kept.unwrap_or_else(new))
+    }
+}
+
+/// Whether some experience has examples of a class that came in with an earlier one.
+fn meets_again(stream: &Stream) -> bool {
+    let mut old = vec![false; outputs(stream)];
+    stream.experiences.iter().any(|e| {
+        let again = e.train.iter().any(|i| old[column(stream, i) as usize]);
+        e.outputs.iter().for_each(|c| old[*c as usize] = true);
+        again
+    })
 }
 
 /// One against all at the classes `of`, with the label's answers or the teacher's.
@@ -177,6 +206,12 @@ impl Plugin for Compensation {
         } else if each_step {
             "the compensation takes replayed rows for old ones: it needs a memory that is filled \
              after each experience, memory.keep = \"class-balanced\" or \"experience-balanced\""
+        } else if meets_again(scene.stream) {
+            "the compensation takes the new rows for new classes, and in this stream an experience \
+             has examples of a class that came before: use stream.split"
+        } else if scene.objective.reduction != Reduction::MeanOverRows {
+            "the compensation's losses are means over all rows: leave train.reduction out, or set \
+             it to \"mean-over-rows\""
         } else {
             return Ok(());
         };
@@ -188,9 +223,9 @@ impl Plugin for Compensation {
     fn before_step(&mut self, scene: &mut Scene, batch: &mut Batch) -> Result<()> {
         if scene.experience > 0 {
             let (logits, _) = scene.oracle.forward(batch);
-            let (shares, by) = (Shares::at(scene), self.settings.by);
+            let by = self.settings.by;
             let labels = &batch.rows.labels;
-            let weights = shares.weights(labels, &logits, scene.experience, by);
+            let weights = self.shares(scene).weights(labels, &logits, by);
             batch.row_weights = Some(weights);
         }
         Ok(())
@@ -202,22 +237,26 @@ impl Plugin for Compensation {
         batch: &Batch,
         objective: &mut Cow<Objective>,
     ) -> Result<()> {
+        let (relation, by) = (self.settings.relation, self.settings.by);
         let Shares {
             old, new, seen, z, ..
-        } = Shares::at(scene);
-        let all: Vec<bool> = old.iter().zip(&new).map(|(a, b)| *a || *b).collect();
-        let own = objective.to_mut();
-        own.reduction = Reduction::MeanOverRows;
+        } = self.shares(scene);
+        let (seen, z) = (*seen, *z);
+        let all: Vec<bool> = old.iter().zip(new).map(|(a, b)| *a || *b).collect();
+        let terms = &mut objective.to_mut().terms;
+        // What the long form says of the answers is said anew; other terms stay.
+        terms.retain(|t| !matches!(t.divergence, Divergence::Bernoulli));
+        let labels = answers("all", Reference::Label, &all, 1.0 / seen);
         if scene.experience == 0 {
-            own.terms = vec![answers("all", Reference::Label, &all, 1.0 / seen)];
+            terms.push(labels);
             return Ok(());
         }
         let weighed = |term: Term| term.with(Combinator::Weight(Weighting::PerRow));
-        own.terms = vec![weighed(answers("all", Reference::Label, &all, 1.0 / seen))];
+        terms.push(weighed(labels));
         // v is the same for all new rows, and w z/√(1−z) for the others.
         let rows = &batch.rows;
         let classes: BTreeSet<u32> = rows.labels.iter().copied().collect();
-        let v = match self.settings.by {
+        let v = match by {
             By::Nothing => [1.0, 1.0],
             By::Rows | By::Groups => [0.8 * z, z / (1.0 - z).sqrt()],
         };
@@ -231,13 +270,12 @@ impl Plugin for Compensation {
             // The mean over all classes of the batch, not over these rows.
             let share = own_classes.len() as f64 / classes.len() as f64;
             let among = rows.len() as f64 / labels.len().max(1) as f64;
-            let relation = self.settings.relation * v * share * among / seen;
-            for (reference, set) in [(Reference::Label, &new), (Reference::Teacher, &old)] {
-                own.terms
-                    .push(by_row(answers(on, reference, set, v / seen)));
+            let relation = relation * v * share * among / seen;
+            for (reference, set) in [(Reference::Label, new), (Reference::Teacher, old)] {
+                terms.push(by_row(answers(on, reference, set, v / seen)));
                 let mask = Combinator::Mask(Classes::Only(set.clone()));
                 let means = presets::class_means(on, reference).with(mask);
-                own.terms.push(by_row(means.weighted(relation)));
+                terms.push(by_row(means.weighted(relation)));
             }
         }
         Ok(())
@@ -323,18 +361,7 @@ mod tests {
         let mut s = staging::session("hfc", "class", &[("with.capacity", "40")]);
         s.oracle.freeze_teacher();
         staging::jolt(&mut s.oracle.model, 0.5);
-        for experience in [0, 1] {
-            let (stream, replay) = (s.stream.clone(), s.replay.as_mut().expect("a memory"));
-            let offer = crate::replay::Offered {
-                stream: &stream,
-                items: &stream.experiences[experience].train,
-                logits: &[],
-                features: &[],
-                experience,
-                step: 0,
-            };
-            replay.offer(&offer).expect("they fit");
-        }
+        staging::remember(&mut s, 0..2);
         for by in [By::Rows, By::Groups, By::Nothing] {
             staging::act(&mut s, 2, |scene| {
                 let slots: Vec<u32> = (0..40).step_by(3).collect();
@@ -421,5 +448,38 @@ mod tests {
             let want = each.sum::<f64>() / 18.0;
             assert!((found.total - want).abs() < 1e-5, "{} {want}", found.total);
         });
+    }
+
+    /// A term that the recipe adds stays beside the method's; a class that comes back and another
+    /// mean are refused before the first step.
+    #[test]
+    fn other_terms_stay_and_other_streams_are_refused() {
+        let begin = |sets: &[(&str, &str)]| {
+            let mut s = staging::session("hfc", "class", sets);
+            staging::act(&mut s, 0, |scene| {
+                let mut plugin = Compensation::new(CompensationSettings::default());
+                plugin.begin_experience(scene).map(|()| {
+                    let batch = scene.batch_of("new", &scene.train()[..9]);
+                    let mut objective = Cow::Borrowed(scene.objective);
+                    let done = plugin.reshape(scene, &batch, &mut objective);
+                    done.expect("nothing to fail at");
+                    let names = objective.terms.iter().map(|t| t.name.clone());
+                    names.collect::<Vec<_>>().join(" ")
+                })
+            })
+        };
+        assert_eq!(begin(&[]).expect("it fits"), "bernoulli");
+        let with = begin(&[(
+            "term",
+            "[{ on = 'new', loss = 'confidence', weight = 0.1 }]",
+        )]);
+        assert!(with.expect("it fits").ends_with(" bernoulli"));
+        for (set, said) in [
+            (("stream.blurry", "0.2"), "came before"),
+            (("train.reduction", "sum-of-means"), "mean-over-rows"),
+        ] {
+            let refused = begin(&[set]).expect_err("refused").to_string();
+            assert!(refused.contains(said), "{refused}");
+        }
     }
 }

@@ -22,14 +22,13 @@
 
 use crate::error::{Error, Result};
 use crate::methods::er::draw;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::oracle::{Oracle, Readout};
 use crate::plugin::{Kept, Plugin, Scene};
 use crate::replay::{Offered, Replay};
 use crate::seen::column;
 use crate::spec::{
-    ClassesSpec, KeepSpec, LossSpec, MemorySpec, Parts, PluginSpec, ReductionSpec, SelectSpec,
-    TermSpec,
+    ClassesSpec, KeepSpec, LossSpec, Parts, PluginSpec, ReductionSpec, SelectSpec, TermSpec,
 };
 use ebb_data::Item;
 use ebb_space::{Layout, Weights};
@@ -349,30 +348,22 @@ pub const ICARL: MethodCard = MethodCard {
     not_for: "domain-incremental streams, data that may not be kept",
     stores: "`capacity` examples, a copy of the weights and a mean a class",
     costs: "the remembered rows, a forward pass of the model before, and the choice of exemplars",
-    defaults: || {
-        let mut table = settings(&HerdingSettings::default());
-        table.insert("capacity".into(), 2000.into());
-        table
-    },
+    defaults: || settings_beside(2000, &HerdingSettings::default()),
     expand: |with, _| {
-        let mut with = with.clone();
-        let capacity = super::gem::capacity_of(&mut with, 2000, 1)?;
+        let (memory, own) = memory_and(with, KeepSpec::Chosen, 1)?;
         let over = |loss, classes| TermSpec {
             classes,
             ..TermSpec::new("all", loss)
         };
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Chosen,
-            }),
+            memory: Some(memory),
             draw: BTreeMap::from([("exemplars".to_owned(), draw(SelectSpec::Union, 0))]),
             term: vec![
                 over(LossSpec::Bernoulli, ClassesSpec::New),
                 over(LossSpec::BernoulliDistillation, ClassesSpec::Old),
             ],
             reduction: Some(ReductionSpec::MeanOverRows),
-            plugin: vec![PluginSpec::Herding(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::Herding(own)],
             ..Parts::default()
         })
     },

@@ -19,7 +19,7 @@ use crate::batch::Batch;
 use crate::error::Result;
 use crate::methods::{MethodCard, settings};
 use crate::oracle::Oracle;
-use crate::penalty::Penalty;
+use crate::penalty::{Anchored, Penalty};
 use crate::per_example::{layers, one_by_one};
 use crate::seen::Seen;
 use crate::spec::{Parts, PenaltySpec};
@@ -80,7 +80,7 @@ impl Default for MasSettings {
 pub struct Mas {
     settings: MasSettings,
     /// `Ω` and `θ*`.
-    kept: Option<(Weights, Weights)>,
+    kept: Anchored,
 }
 
 /// Rows of one pass of `of = "example"`.
@@ -91,14 +91,14 @@ impl Mas {
     pub fn new(settings: MasSettings) -> Self {
         Self {
             settings,
-            kept: None,
+            kept: Anchored::default(),
         }
     }
 
     /// Takes in an importance and the weights it belongs to.
     pub fn remember(&mut self, importance: &Weights, at: &Weights) {
         let new = || (at.zeros_like(), at.zeros_like());
-        let (omega, anchor) = self.kept.get_or_insert_with(new);
+        let (omega, anchor) = self.kept.0.get_or_insert_with(new);
         omega.axpy(1.0, importance);
         anchor.copy_from(at);
     }
@@ -190,18 +190,18 @@ impl Penalty for Mas {
     }
 
     fn active(&self) -> bool {
-        self.kept.is_some() && self.settings.lambda != 0.0
+        self.kept.0.is_some() && self.settings.lambda != 0.0
     }
 
     fn add_gradient(&self, theta: &Weights, gradient: &mut Weights) {
-        if let Some((omega, anchor)) = &self.kept {
+        if let Some((omega, anchor)) = &self.kept.0 {
             let twice = 2.0 * self.settings.lambda as f32;
             gradient.add_product_of_difference(twice, omega, theta, anchor);
         }
     }
 
     fn value(&self, theta: &Weights) -> f64 {
-        self.kept.as_ref().map_or(0.0, |(omega, anchor)| {
+        self.kept.0.as_ref().map_or(0.0, |(omega, anchor)| {
             self.settings.lambda * theta.weighted_squared_distance(omega, anchor)
         })
     }
@@ -214,12 +214,7 @@ impl Penalty for Mas {
     }
 
     fn state(&self) -> Vec<(String, &Weights)> {
-        match &self.kept {
-            Some((omega, anchor)) => {
-                vec![("importance".into(), omega), ("anchor".into(), anchor)]
-            }
-            None => Vec::new(),
-        }
+        self.kept.state()
     }
 
     fn restore(
@@ -227,11 +222,7 @@ impl Penalty for Mas {
         names: &[String],
         load: &mut dyn FnMut(&str) -> Result<Weights>,
     ) -> Result<()> {
-        self.kept = match names {
-            [] => None,
-            _ => Some((load("importance")?, load("anchor")?)),
-        };
-        Ok(())
+        self.kept.restore(names, load)
     }
 }
 

@@ -42,7 +42,7 @@ pub struct MatSettings {
     pub epochs: usize,
     /// Learning rate of theirs; 0: as `train.lr`.
     pub lr: f64,
-    /// A control: each example gets the bias of another one.
+    /// A control: the biases are dealt anew, and about one example keeps its own.
     pub permuted: bool,
 }
 
@@ -294,18 +294,12 @@ pub const MAT: MethodCard = MethodCard {
     costs: "two trainings on half of each experience before it",
     defaults: || settings(&MatSettings::default()),
     expand: |with, _| {
-        let s: MatSettings = crate::methods::read(with)?;
-        if !(s.tau > 0.0 && s.tau.is_finite()) || s.epochs == 0 {
-            return Err(Error::Recipe {
-                reason: "`with.tau` must be above 0 and `with.epochs` at least 1".into(),
-            });
-        }
         Ok(Parts {
             term: vec![TermSpec {
                 loss: LossSpec::ShiftedCrossEntropy,
                 ..cross_entropy("new", 1.0)
             }],
-            plugin: vec![PluginSpec::MemorisationAware(s)],
+            plugin: vec![PluginSpec::MemorisationAware(crate::methods::read(with)?)],
             ..Parts::default()
         })
     },

@@ -14,9 +14,9 @@
 use crate::batch::Collect;
 use crate::error::Result;
 use crate::methods::er::cross_entropy;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::plugin::{Plugin, Scene};
-use crate::spec::{KeepSpec, MemorySpec, Parts, PluginSpec};
+use crate::spec::{KeepSpec, Parts, PluginSpec};
 use ebb_data::Item;
 use ebb_memory::Select;
 use ebb_space::Weights;
@@ -75,10 +75,7 @@ impl Plugin for Mir {
         let Some(replay) = scene.replay.as_deref().filter(|r| !r.memory.is_empty()) else {
             return Ok(());
         };
-        let size = match self.settings.size {
-            0 => scene.recipe.train.batch,
-            n => n,
-        };
+        let size = scene.size(self.settings.size);
         let n = self.settings.candidates.max(size);
         let drawn = replay.memory.draw("mir", Select::Uniform, n, scene.step)?;
         let slots = drawn.slots;
@@ -90,7 +87,10 @@ impl Plugin for Mir {
             let now = scene.oracle.model.weights();
             let gradient = self.gradient.get_or_insert_with(|| now.zeros_like());
             let loss = scene.remembering;
+            // The pass of the step itself is the one that running statistics count.
+            let buffers = scene.oracle.model.buffers().clone();
             scene.oracle.gradient(loss, &incoming, None, gradient)?;
+            scene.oracle.model.set_buffers(buffers)?;
             let before = scene.oracle.value(loss, &candidates)?.row_loss;
             let mut virtually = now.clone();
             virtually.axpy(-scene.lr as f32, gradient);
@@ -121,21 +121,13 @@ pub const MIR: MethodCard = MethodCard {
     not_for: "data that may not be kept",
     stores: "`capacity` examples",
     costs: "a second gradient on the batch and two forward passes over the candidates",
-    defaults: || {
-        let mut table = settings(&MirSettings::default());
-        table.insert("capacity".into(), 500.into());
-        table
-    },
+    defaults: || settings_beside(500, &MirSettings::default()),
     expand: |with, _| {
-        let mut with = with.clone();
-        let capacity = super::gem::capacity_of(&mut with, 500, 1)?;
+        let (memory, own) = memory_and(with, KeepSpec::Reservoir, 1)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Reservoir,
-            }),
+            memory: Some(memory),
             term: vec![cross_entropy("new", 1.0), cross_entropy("replay:mir", 1.0)],
-            plugin: vec![PluginSpec::Mir(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::Mir(own)],
             ..Parts::default()
         })
     },
@@ -144,6 +136,8 @@ pub const MIR: MethodCard = MethodCard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::methods::staging::{self, softmax};
+    use crate::oracle::Oracle;
     use ebb_space::{Key, Layout};
 
     /// On linear regression everything is in closed form: a step of size η on `½(wᵀx − y)²`
@@ -185,5 +179,56 @@ mod tests {
         rises.sort_by(|a, b| b.0.total_cmp(&a.0));
         let want: Vec<usize> = rises.iter().take(5).map(|r| r.1).collect();
         assert_eq!(most_interfered(&before, &after, 5), want);
+    }
+
+    /// Of the records drawn, those come in whose cross-entropy rises most from `θ` to
+    /// `θ − lr ∇CE(new)`, the greatest rise first, and the model stays where it was.
+    #[test]
+    fn the_rows_added_are_those_the_step_would_harm() {
+        let mut s = staging::session("mir", "class", &[("train.lr", "0.5")]);
+        staging::remember(&mut s, 0..2);
+        staging::jolt(&mut s.oracle.model, 0.3);
+        staging::act(&mut s, 2, |scene| {
+            let new = scene.train()[..16].to_vec();
+            let memory = &scene.replay.as_ref().expect("a memory").memory;
+            let slots = memory.draw("mir", Select::Uniform, 20, scene.step);
+            let slots = slots.expect("records").slots;
+            let candidates = scene.batch_of_slots("all", &slots).expect("records");
+            let losses = |oracle: &mut Oracle, at: &Weights| -> Vec<f64> {
+                oracle.model.set_weights(at).expect("its layout");
+                let z = oracle.forward(&candidates).0;
+                let rows = z.chunks_exact(10).zip(&candidates.rows.labels);
+                rows.map(|(z, y)| {
+                    let z: Vec<f64> = z.iter().map(|v| f64::from(*v)).collect();
+                    -softmax(&z)[*y as usize].ln()
+                })
+                .collect()
+            };
+            let theta = scene.oracle.model.weights();
+            let before = losses(scene.oracle, &theta);
+            let mut gradient = theta.zeros_like();
+            let rows = scene.batch_of("new", &new);
+            let done = (scene.oracle).gradient(scene.remembering, &rows, None, &mut gradient);
+            done.expect("a gradient");
+            let mut ahead = theta.clone();
+            ahead.axpy(-0.5, &gradient);
+            let after = losses(scene.oracle, &ahead);
+            scene.oracle.model.set_weights(&theta).expect("its layout");
+            let mut order: Vec<usize> = (0..20).collect();
+            let rise = |i: usize| after[i] - before[i];
+            order.sort_by(|a, b| rise(*b).total_cmp(&rise(*a)));
+            let want: Vec<_> = order[..5].iter().map(|i| candidates.ids[*i]).collect();
+
+            let mut mir = Mir::new(MirSettings {
+                candidates: 20,
+                size: 5,
+            });
+            let mut collect = Collect::default();
+            collect.items(scene.stream, &new, scene.class_sets);
+            mir.add_rows(scene, &new, &mut collect).expect("rows");
+            assert_eq!(scene.oracle.model.weights().digest(), theta.digest());
+            let batch = scene.finish(collect);
+            assert_eq!(batch.ids[16..], want);
+        });
     }
 }

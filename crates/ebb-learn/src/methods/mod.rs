@@ -51,7 +51,7 @@ pub mod views;
 pub mod zeroth;
 
 use crate::error::{Error, Result};
-use crate::spec::Parts;
+use crate::spec::{KeepSpec, MemorySpec, Parts};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -226,6 +226,45 @@ fn distance(a: &str, b: &str) -> usize {
 /// A method's settings as a table, defaults written out.
 pub(crate) fn settings<T: Serialize>(value: &T) -> toml::Table {
     toml::Table::try_from(value).unwrap_or_default()
+}
+
+/// The same, and beside them the `capacity` of the method's memory.
+pub(crate) fn settings_beside<T: Serialize>(capacity: i64, value: &T) -> toml::Table {
+    let mut table = settings(value);
+    table.insert("capacity".into(), capacity.into());
+    table
+}
+
+/// A method's parameters as its memory and its own settings: `capacity` is the number of records
+/// kept of each of `parts` parts of the stream (1: of the whole).
+pub(crate) fn memory_and<T: DeserializeOwned>(
+    with: &toml::Table,
+    keep: KeepSpec,
+    parts: usize,
+) -> Result<(MemorySpec, T)> {
+    let mut with = with.clone();
+    let each = with.remove("capacity");
+    let number = each.as_ref().and_then(toml::Value::as_integer);
+    let number = number.and_then(|n| usize::try_from(n).ok());
+    let capacity = number.filter(|n| *n > 0);
+    let capacity = capacity.and_then(|n| n.checked_mul(parts.max(1)));
+    let capacity = capacity.ok_or_else(|| Error::Recipe {
+        reason: format!(
+            "`with.capacity` is the number of examples kept{}, at least 1, not {}",
+            if parts > 1 { " an experience" } else { "" },
+            each.map_or_else(|| "nothing".to_owned(), |v| v.to_string())
+        ),
+    })?;
+    Ok((MemorySpec { capacity, keep }, read(&with)?))
+}
+
+/// Takes one parameter out of a method's.
+pub(crate) fn take<T: DeserializeOwned>(with: &mut toml::Table, name: &str) -> Result<T> {
+    let wrong = |reason: &str| Error::Recipe {
+        reason: format!("`with.{name}`: {reason}"),
+    };
+    let value = with.remove(name).ok_or_else(|| wrong("it is missing"))?;
+    (value.try_into()).map_err(|e: toml::de::Error| wrong(e.message()))
 }
 
 /// A table as a method's settings.

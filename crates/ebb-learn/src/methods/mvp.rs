@@ -16,9 +16,9 @@
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::methods::er::{cross_entropy, draw};
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::plugin::{Plugin, Scene};
-use crate::spec::{KeepSpec, MemorySpec, Parts, PluginSpec, SelectSpec};
+use crate::spec::{KeepSpec, Parts, PluginSpec, SelectSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -145,22 +145,14 @@ pub const MVP: MethodCard = MethodCard {
     not_for: "data that may not be kept",
     stores: "`capacity` examples",
     costs: "a forward pass over the batch on top of replay",
-    defaults: || {
-        let mut table = settings(&MvpSettings::default());
-        table.insert("capacity".into(), 500.into());
-        table
-    },
+    defaults: || settings_beside(500, &MvpSettings::default()),
     expand: |with, _| {
-        let mut with = with.clone();
-        let capacity = super::gem::capacity_of(&mut with, 500, 1)?;
+        let (memory, own) = memory_and(with, KeepSpec::Reservoir, 1)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Reservoir,
-            }),
+            memory: Some(memory),
             draw: BTreeMap::from([("a".to_owned(), draw(SelectSpec::Uniform, 0))]),
             term: vec![cross_entropy("all", 1.0)],
-            plugin: vec![PluginSpec::Mvp(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::Mvp(own)],
             ..Parts::default()
         })
     },

@@ -130,10 +130,13 @@ impl Plugin for ProxyCycle {
     ) -> Result<()> {
         let kappa = self.weight(scene.in_experience);
         for term in &mut objective.to_mut().terms {
-            match term.reference {
-                Reference::Label if term.name == "proxy-contrast" => term.weight *= kappa,
+            match (term.name.as_str(), term.reference) {
+                ("proxy-contrast", _) => term.weight *= kappa,
                 // Nothing is forgotten yet.
-                Reference::StoredLogits | Reference::StoredFeatures if scene.experience == 0 => {
+                ("proxy-distillation", _)
+                | ("similarity-distillation", Reference::StoredFeatures)
+                    if scene.experience == 0 =>
+                {
                     term.weight = 0.0;
                 }
                 _ => {}

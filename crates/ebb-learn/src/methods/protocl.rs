@@ -12,14 +12,15 @@
 //! moves, and a posterior of where features were says nothing of where they are.
 //! **Stores** `d + 2` numbers a class and the memory. **Costs** a second pass over each batch (the
 //! first is the head's, which is not used), and one over the memory every `refresh` steps.
+//! Between two of these a replayed row counts each time it is drawn.
 
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::methods::er::{cross_entropy, draw};
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::oracle::{Oracle, PassResult, Readout};
-use crate::plugin::{Kept, Plugin, Scene};
-use crate::spec::{KeepSpec, MemorySpec, Parts, PluginSpec, SelectSpec};
+use crate::plugin::{Kept, Plugin, Scene, unfit};
+use crate::spec::{KeepSpec, Parts, PluginSpec, SelectSpec};
 use ebb_space::Weights;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -244,12 +245,22 @@ impl Plugin for ProtoCl {
 
     fn restore(&mut self, kept: Kept, oracle: &mut Oracle) -> Result<()> {
         let note: Option<(usize, Vec<f64>, Vec<f64>)> = kept.note()?;
-        self.posterior = note.map(|(width, q, count)| Posterior {
-            settings: self.settings.clone(),
-            width,
-            q,
-            count,
-        });
+        let network = oracle.model.network();
+        let (classes, features) = (network.outputs(), network.features());
+        self.posterior = match note {
+            None => None,
+            Some((width, q, count))
+                if width == features && count.len() == classes && q.len() == classes * width =>
+            {
+                Some(Posterior {
+                    settings: self.settings.clone(),
+                    width,
+                    q,
+                    count,
+                })
+            }
+            Some(_) => return Err(unfit("protocl")),
+        };
         self.install(oracle);
         Ok(())
     }
@@ -272,22 +283,14 @@ pub const PROTOCL: MethodCard = MethodCard {
     not_for: "streams without a memory: the features move away from the posterior",
     stores: "`d + 2` numbers a class, `capacity` examples",
     costs: "a second pass over each batch, one over the memory every `refresh` steps",
-    defaults: || {
-        let mut table = settings(&ProtoClSettings::default());
-        table.insert("capacity".into(), 500.into());
-        table
-    },
+    defaults: || settings_beside(500, &ProtoClSettings::default()),
     expand: |with, _| {
-        let mut with = with.clone();
-        let capacity = super::gem::capacity_of(&mut with, 500, 1)?;
+        let (memory, own) = memory_and(with, KeepSpec::Reservoir, 1)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Reservoir,
-            }),
+            memory: Some(memory),
             draw: BTreeMap::from([("a".to_owned(), draw(SelectSpec::Uniform, 0))]),
             term: vec![cross_entropy("all", 1.0)],
-            plugin: vec![PluginSpec::ProtoCl(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::ProtoCl(own)],
             ..Parts::default()
         })
     },

@@ -15,9 +15,9 @@
 use crate::batch::{Batch, Collect};
 use crate::error::Result;
 use crate::methods::er::cross_entropy;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::plugin::{Plugin, Scene};
-use crate::spec::{KeepSpec, MemorySpec, Parts, PluginSpec};
+use crate::spec::{KeepSpec, Parts, PluginSpec};
 use ebb_data::Item;
 use ebb_memory::Select;
 use serde::{Deserialize, Serialize};
@@ -152,21 +152,13 @@ pub const QUANTILE_RISK: MethodCard = MethodCard {
     not_for: "fewer than five environments at a level near 1",
     stores: "`capacity` examples",
     costs: "the remembered rows, twice forward",
-    defaults: || {
-        let mut table = settings(&QuantileSettings::default());
-        table.insert("capacity".into(), 500.into());
-        table
-    },
+    defaults: || settings_beside(500, &QuantileSettings::default()),
     expand: |with, _| {
-        let mut with = with.clone();
-        let capacity = super::gem::capacity_of(&mut with, 500, 1)?;
+        let (memory, own) = memory_and(with, KeepSpec::ExperienceBalanced, 1)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::ExperienceBalanced,
-            }),
+            memory: Some(memory),
             term: vec![cross_entropy("all", 1.0)],
-            plugin: vec![PluginSpec::QuantileRisk(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::QuantileRisk(own)],
             ..Parts::default()
         })
     },

@@ -228,6 +228,7 @@ pub const REFRESH: MethodCard = MethodCard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::methods::staging;
 
     fn vectors() -> (Vec<f32>, Vec<f32>, Vec<f32>, Vec<f64>) {
         let mut s = Key::new(3, "refresh").stream();
@@ -328,5 +329,36 @@ mod tests {
         }
         // The mean cosine of random directions in 40 dimensions: 0, with deviation 1/√40.
         assert!(along.abs() < 5.0 / (40.0f64 * 2000.0).sqrt(), "{along}");
+    }
+
+    /// Without noise the loss of the batch rises, and each tensor moves by its share of its norm.
+    #[test]
+    fn a_batch_is_unlearned_before_its_step() {
+        let mut s = staging::session("refresh", "class", &[]);
+        staging::jolt(&mut s.oracle.model, 0.3);
+        staging::act(&mut s, 0, |scene| {
+            let mut batch = scene.batch_of("new", &scene.train()[..32]);
+            let value = |scene: &mut Scene, batch: &Batch| {
+                let value = scene.oracle.value(scene.objective, batch);
+                value.expect("a value").total
+            };
+            let (before, theta) = (value(scene, &batch), scene.oracle.model.weights());
+            let mut refresh = Refresh::new(RefreshSettings {
+                rate: 1e-2,
+                noise: 0.0,
+                ..RefreshSettings::default()
+            });
+            refresh.before_step(scene, &mut batch).expect("a climb");
+            let after = value(scene, &batch);
+            assert!(after > before + 1e-3, "{before} {after}");
+            let mut moved = scene.oracle.model.weights();
+            moved.axpy(-1.0, &theta);
+            let norm = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            for entry in theta.layout().entries() {
+                let of = |w: &Weights| norm(&w.as_slice()[entry.range.clone()]);
+                let share = of(&moved) / of(&theta);
+                assert!((share - 1e-2).abs() < 1e-4, "{}: {share}", entry.path);
+            }
+        });
     }
 }

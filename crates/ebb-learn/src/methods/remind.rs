@@ -12,16 +12,17 @@
 //! **Use it** where bytes are short and the first experience says enough of the inputs to fit
 //! features and codebooks on. **Not** where later data need other features.
 //! **Stores** `books` bytes an example and position of the map (`books = 0`: the features as they
-//! are), and codebooks of 1 kB a channel. **Costs** the rows replayed above the tap.
+//! are), and codebooks of 1 kB a channel. **Costs** the rows replayed, and the new ones up to the
+//! tap once more.
 
 use crate::batch::{Batch, Collect, Entry};
 use crate::error::{Error, Result};
 use crate::methods::er::cross_entropy;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::oracle::{Oracle, PassResult, Passage, no_such_tap};
 use crate::plugin::{Kept, Plugin, Scene};
 use crate::seen::column;
-use crate::spec::{KeepSpec, MemorySpec, Parts, PluginSpec};
+use crate::spec::{KeepSpec, Parts, PluginSpec};
 use burn::tensor::{Tensor, TensorData};
 use ebb_data::{Item, Part};
 use ebb_memory::{Offer, Payload, ProductQuantiser, Records, Select, Values};
@@ -80,6 +81,7 @@ impl RemindSettings {
     /// # Errors
     /// When the network has no such tap, or its channels cannot be divided.
     pub fn payload(&self, model: &mut Model) -> Result<(usize, Payload)> {
+        no_running_statistics(model, "remind")?;
         let (channels, sites) = shape(&self.at, model)?;
         match self.books {
             0 => Ok((channels * sites, Payload::F32)),
@@ -91,6 +93,22 @@ impl RemindSettings {
                 ),
             }),
         }
+    }
+}
+
+/// Refuses networks whose frozen layers would move all the same.
+///
+/// # Errors
+/// When the network has running statistics.
+pub(crate) fn no_running_statistics(model: &Model, method: &str) -> Result<()> {
+    match model.buffers().layout().len() == 0 {
+        true => Ok(()),
+        false => Err(Error::Recipe {
+            reason: format!(
+                "`{method}` rests on layers that stand still, and this network's running \
+                 statistics move with every step: take one without batch normalisation"
+            ),
+        }),
     }
 }
 
@@ -249,6 +267,9 @@ impl Remind {
         let memory = &replay.memory;
         let mut items = items.to_vec();
         items.retain(|i| memory.find(&i.id).is_none());
+        if items.is_empty() {
+            return Ok(());
+        }
         let mut known = std::collections::BTreeSet::new();
         items.retain(|i| known.insert(i.id.mix()));
         let held = memory.metas().iter().map(|m| (m.label, m.id.mix()));
@@ -352,13 +373,13 @@ impl Plugin for Remind {
             let batches = if s.mixup > 0.0 { 2 } else { 1 };
             let drawn = memory.draw("remind", Select::Uniform, batches * s.replay, scene.step)?;
             let rows = drawn.slots.iter().map(|slot| match memory.input(*slot) {
-                Values::F32(values) => values.to_vec(),
+                Values::F32(values) => Ok(values.to_vec()),
                 Values::U8(codes) => match &codec.quantiser {
-                    Some(q) => codec.decode(q, codes),
-                    None => Vec::new(),
+                    Some(q) => q.check(codes).map(|()| codec.decode(q, codes)),
+                    None => Ok(Vec::new()),
                 },
             });
-            let rows: Vec<Vec<f32>> = rows.collect();
+            let rows = rows.collect::<ebb_memory::Result<Vec<Vec<f32>>>>()?;
             // A mixture of two examples is a row for each label, both with the mixed features.
             let pairs = if s.mixup > 0.0 { rows.len() / 2 } else { 0 };
             let key = scene.key.sub("remind").sub("mixup").at(scene.step);
@@ -403,8 +424,12 @@ impl Plugin for Remind {
             values: Tensor::from_data(data, scene.oracle.model.device()),
         });
         if self.settings.mixup > 0.0 {
+            // A mixture has two rows and counts once in the mean.
+            let examples = new.len() + self.factors.len() / 2;
+            let scale = rows as f32 / examples.max(1) as f32;
             let ones = std::iter::repeat_n(1.0, new.len());
-            batch.rows.weight = Some(ones.chain(self.factors.iter().copied()).collect());
+            let weights = ones.chain(self.factors.iter().copied());
+            batch.rows.weight = Some(weights.map(|w| scale * w).collect());
         }
         Ok(())
     }
@@ -475,10 +500,10 @@ impl Plugin for Remind {
         self.met = met.into_iter().collect();
         if fitted {
             let (channels, sites) = shape(&self.settings.at, &mut oracle.model)?;
-            let books = self.settings.books;
+            let (books, count) = (self.settings.books, self.settings.centres);
             let quantiser = kept.take("codebooks").map(|w| {
                 let centres = w.into_vec();
-                ProductQuantiser::from_centres(centres, books, channels / books.max(1))
+                ProductQuantiser::from_centres(centres, books, channels / books.max(1), count)
             });
             let quantiser = quantiser.transpose()?;
             self.codec = Some(Codec { quantiser, sites });
@@ -515,22 +540,14 @@ pub const REMIND: MethodCard = MethodCard {
     use_it: "few bytes, and a first experience that says enough of the inputs",
     not_for: "later data that need other features than the first",
     stores: "`books` bytes an example and position, codebooks of 1 kB a channel",
-    costs: "the replayed rows above the tap",
-    defaults: || {
-        let mut table = settings(&RemindSettings::default());
-        table.insert("capacity".into(), 2000.into());
-        table
-    },
+    costs: "the replayed rows, and the new ones up to the tap once more",
+    defaults: || settings_beside(2000, &RemindSettings::default()),
     expand: |with, _| {
-        let mut with = with.clone();
-        let capacity = super::gem::capacity_of(&mut with, 2000, 1)?;
+        let (memory, own) = memory_and(with, KeepSpec::Chosen, 1)?;
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Chosen,
-            }),
+            memory: Some(memory),
             term: vec![cross_entropy("new", 1.0), cross_entropy(SUPPORT, 1.0)],
-            plugin: vec![PluginSpec::Remind(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::Remind(own)],
             ..Parts::default()
         })
     },
@@ -545,7 +562,7 @@ mod tests {
     fn a_map_is_quantised_position_by_position() {
         // Two channels, three positions; the books hold the halves of the positions' vectors.
         let centres = vec![1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
-        let q = ProductQuantiser::from_centres(centres, 2, 1).expect("books");
+        let q = ProductQuantiser::from_centres(centres, 2, 1, 3).expect("books");
         let codec = Codec {
             quantiser: Some(q.clone()),
             sites: 3,

@@ -14,21 +14,22 @@
 //! **Use it** with a small memory and several passes. **Not** without its controls: weights below 1
 //! lower the learning rate too (`shuffled` keeps their mean and takes away which row has which).
 //! **Stores** DER++'s memory and a network of some 180 numbers. **Costs** on top of DER++ a forward
-//! pass a step, and two gradients and two forward passes every `every` steps.
+//! pass a step with weights of the net, and two gradients and two forward passes every `every` steps.
 //!
-//! Departures: the step that is looked ahead of is the one about to be taken, on its own rows; the
-//! passes that weigh rows are in evaluation mode.
+//! Departures: the step that is looked ahead of is on the rows of the one about to be taken, with the
+//! net's own weights, which that one has not where they are fixed or `shuffled`; the passes that
+//! weigh rows are in evaluation mode.
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::methods::er::{cross_entropy, draw};
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::oracle::Oracle;
 use crate::plugin::{Kept, Plugin, Scene};
 use crate::spec::{
-    ClassesSpec, KeepSpec, LossSpec, MemorySpec, Parts, PluginSpec, ReductionSpec, SelectSpec,
-    TermSpec,
+    ClassesSpec, KeepSpec, LossSpec, Parts, PluginSpec, ReductionSpec, SelectSpec, TermSpec,
 };
+use ebb_kernels::optim;
 use ebb_memory::Select;
 use ebb_space::{Key, Layout, Normalisation, Objective, Reduction, Weights, presets};
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ pub struct RelationalSettings {
     pub rate: f64,
     /// Its weight decay, added to the gradient.
     pub decay: f64,
-    /// It learns at every so manieth step.
+    /// Steps from one at which it learns to the next.
     pub every: u64,
     /// The share of an experience's steps with fixed weights.
     pub warm: f64,
@@ -84,7 +85,7 @@ struct Triple {
 }
 
 /// The network of weights.
-struct Judge {
+struct WeightingNet {
     net: Weights,
     moments: [Weights; 2],
     steps: i32,
@@ -104,7 +105,7 @@ fn layout(hidden: usize) -> Result<Arc<Layout>> {
     ])?)
 }
 
-impl Judge {
+impl WeightingNet {
     /// Uniform within `±1/√fan_in`, as the engine's other layers.
     fn new(hidden: usize, key: Key) -> Result<Self> {
         let layout = layout(hidden)?;
@@ -182,23 +183,25 @@ impl Judge {
     /// A step of Adam with the decay in the gradient.
     fn learn(&mut self, gradient: &[f64], rate: f64, decay: f64) {
         self.steps = self.steps.saturating_add(1);
-        let (b1, b2): (f64, f64) = (0.9, 0.999);
-        let (c1, c2) = (1.0 - b1.powi(self.steps), 1.0 - b2.powi(self.steps));
+        let (beta1, beta2): (f64, f64) = (0.9, 0.999);
+        let gradient: Vec<f32> = gradient.iter().map(|g| *g as f32).collect();
         let [m, v] = &mut self.moments;
-        let moments = m.as_mut_slice().iter_mut().zip(v.as_mut_slice());
-        for ((w, g), (m, v)) in self
-            .net
-            .as_mut_slice()
-            .iter_mut()
-            .zip(gradient)
-            .zip(moments)
-        {
-            let g = g + decay * f64::from(*w);
-            *m = (b1 * f64::from(*m) + (1.0 - b1) * g) as f32;
-            *v = (b2 * f64::from(*v) + (1.0 - b2) * g * g) as f32;
-            let step = (f64::from(*m) / c1) / ((f64::from(*v) / c2).sqrt() + 1e-8);
-            *w = (f64::from(*w) - rate * step) as f32;
-        }
+        optim::adam(
+            self.net.as_mut_slice(),
+            &gradient,
+            m.as_mut_slice(),
+            v.as_mut_slice(),
+            optim::AdamStep {
+                lr: rate as f32,
+                beta1: beta1 as f32,
+                beta2: beta2 as f32,
+                eps: 1e-8,
+                l2: decay as f32,
+                decoupled: 0.0,
+                correction1: (1.0 - beta1.powi(self.steps)) as f32,
+                correction2: (1.0 - beta2.powi(self.steps)) as f32,
+            },
+        );
     }
 }
 
@@ -259,7 +262,7 @@ fn triples(batch: &Batch, logits: &[f32]) -> Vec<Triple> {
 /// The plugin.
 pub struct Relational {
     settings: RelationalSettings,
-    judge: Option<Judge>,
+    weighting: Option<WeightingNet>,
 }
 
 impl Relational {
@@ -267,7 +270,7 @@ impl Relational {
     pub fn new(settings: RelationalSettings) -> Self {
         Self {
             settings,
-            judge: None,
+            weighting: None,
         }
     }
 
@@ -284,11 +287,11 @@ impl Relational {
     }
 }
 
-/// The row weights of a batch: the judge's for its triples, `fixed` for the others.
-fn judged(judge: &Judge, triples: &[Triple], fixed: &[f32]) -> Vec<f32> {
+/// The row weights of a batch: the weighting net's for its triples, `fixed` for the others.
+fn weighed(weighting: &WeightingNet, triples: &[Triple], fixed: &[f32]) -> Vec<f32> {
     let mut weights = fixed.to_vec();
     for t in triples {
-        let (_, w) = judge.weigh(t);
+        let (_, w) = weighting.weigh(t);
         t.rows
             .iter()
             .zip(w)
@@ -297,7 +300,7 @@ fn judged(judge: &Judge, triples: &[Triple], fixed: &[f32]) -> Vec<f32> {
     weights
 }
 
-/// The two losses on remembered rows that the judge is judged by.
+/// The two losses on remembered rows that the weighting net learns from.
 fn memory_loss() -> Objective {
     Objective {
         terms: vec![
@@ -308,9 +311,9 @@ fn memory_loss() -> Objective {
     }
 }
 
-/// The gradient by the judge's numbers of the loss on `memory` after the step on `batch`.
+/// The gradient by the weighting net's numbers of the loss on `memory` after the step on `batch`.
 fn ahead(
-    judge: &Judge,
+    weighting: &WeightingNet,
     scene: &mut Scene,
     batch: &mut Batch,
     memory: &Batch,
@@ -318,15 +321,18 @@ fn ahead(
     fixed: &[f32],
 ) -> Result<Vec<f64>> {
     let now = scene.oracle.model.weights();
+    // The step ahead is one of a copy: running statistics stay as they are.
+    let buffers = scene.oracle.model.buffers().clone();
     let mut gradient = now.zeros_like();
-    batch.rows.weight = Some(judged(judge, found, fixed));
+    batch.rows.weight = Some(weighed(weighting, found, fixed));
     (scene.oracle).gradient(scene.objective, batch, None, &mut gradient)?;
     let mut later = now.clone();
     later.axpy(-scene.lr as f32, &gradient);
     (scene.oracle).gradient(&memory_loss(), memory, Some(&later), &mut gradient)?;
+    scene.oracle.model.set_buffers(buffers)?;
     // Every row's slope along it, by a difference short against the weights.
     let length = gradient.norm();
-    let mut into = vec![0.0; judge.net.as_slice().len()];
+    let mut into = vec![0.0; weighting.net.as_slice().len()];
     if length == 0.0 {
         return Ok(into);
     }
@@ -347,7 +353,7 @@ fn ahead(
             let product = (above.losses[k] - below.losses[k]) / (2.0 * epsilon);
             -scene.lr * product / counts[k]
         };
-        judge.pull_back(t, [slope(0), slope(1), slope(2)], &mut into);
+        weighting.pull_back(t, [slope(0), slope(1), slope(2)], &mut into);
     }
     Ok(into)
 }
@@ -363,16 +369,24 @@ impl Plugin for Relational {
         if scene.experience == 0 {
             return Ok(());
         }
+        let s = &self.settings;
+        let warm = (scene.in_experience as f64) < s.warm * scene.steps as f64;
+        let learns = (scene.in_experience + 1).is_multiple_of(s.every.max(1));
+        if warm && !learns {
+            return Ok(());
+        }
         let logits = scene.oracle.forward(batch).0;
         let mut found = triples(batch, &logits);
-        let s = &self.settings;
-        if self.judge.is_none() {
-            self.judge = Some(Judge::new(s.hidden, scene.key.sub("relational net"))?);
+        if self.weighting.is_none() {
+            self.weighting = Some(WeightingNet::new(
+                s.hidden,
+                scene.key.sub("relational net"),
+            )?);
         }
-        let Some(judge) = self.judge.as_mut().filter(|_| !found.is_empty()) else {
+        let Some(weighting) = self.weighting.as_mut().filter(|_| !found.is_empty()) else {
             return Ok(());
         };
-        if (scene.in_experience + 1).is_multiple_of(s.every.max(1)) {
+        if learns {
             let slots = |scene: &Scene, name: &str| -> Result<Vec<u32>> {
                 let size = scene.recipe.train.batch;
                 let Some(replay) = &scene.replay else {
@@ -390,10 +404,9 @@ impl Plugin for Relational {
                 replay.add_slots(&mut collect, "replay:b", &b)?;
             }
             let memory = scene.finish(collect);
-            let gradient = ahead(judge, scene, batch, &memory, &found, &fixed)?;
-            judge.learn(&gradient, s.rate, s.decay);
+            let gradient = ahead(weighting, scene, batch, &memory, &found, &fixed)?;
+            weighting.learn(&gradient, s.rate, s.decay);
         }
-        let warm = (scene.in_experience as f64) < s.warm * scene.steps as f64;
         if !warm && s.shuffled {
             // Who gets whose weights: drawn by who the new rows are.
             let key = scene.key.sub("relational shuffle").at(scene.step);
@@ -408,24 +421,24 @@ impl Plugin for Relational {
         }
         batch.rows.weight = Some(match warm {
             true => fixed,
-            false => judged(judge, &found, &fixed),
+            false => weighed(weighting, &found, &fixed),
         });
         Ok(())
     }
 
     fn keep(&self) -> Result<Kept> {
-        let Some(judge) = &self.judge else {
+        let Some(weighting) = &self.weighting else {
             return Ok(Kept::default());
         };
-        let [m, v] = &judge.moments;
-        let named = [("net", &judge.net), ("mean", m), ("square", v)];
+        let [m, v] = &weighting.moments;
+        let named = [("net", &weighting.net), ("mean", m), ("square", v)];
         let vectors = named.map(|(name, w)| (name.to_owned(), w.clone()));
-        Kept::vectors(vectors.to_vec()).with_note(&judge.steps)
+        Kept::vectors(vectors.to_vec()).with_note(&weighting.steps)
     }
 
     fn restore(&mut self, mut kept: Kept, _oracle: &mut Oracle) -> Result<()> {
         if kept.vectors.is_empty() {
-            self.judge = None;
+            self.weighting = None;
             return Ok(());
         }
         let layout = layout(self.settings.hidden)?;
@@ -434,7 +447,7 @@ impl Plugin for Relational {
             Ok::<_, Error>(Weights::from_vec(&layout, found)?)
         };
         let (net, moments) = (take("net")?, [take("mean")?, take("square")?]);
-        self.judge = Some(Judge {
+        self.weighting = Some(WeightingNet {
             net,
             moments,
             steps: kept.note()?,
@@ -444,8 +457,8 @@ impl Plugin for Relational {
     }
 
     fn bytes(&self) -> u64 {
-        let numbers = |j: &Judge| 3 * j.net.as_slice().len() as u64;
-        self.judge.as_ref().map_or(0, |j| 4 * numbers(j))
+        let numbers = |j: &WeightingNet| 3 * j.net.as_slice().len() as u64;
+        self.weighting.as_ref().map_or(0, |j| 4 * numbers(j))
     }
 }
 
@@ -461,20 +474,12 @@ pub const RELATIONAL: MethodCard = MethodCard {
     not_for: "claims without its controls: weights below 1 lower the learning rate too",
     stores: "`capacity` examples and their logits, and some 180 numbers",
     costs: "DER++'s rows, a forward pass a step, two gradients and two forward passes every `every` steps",
-    defaults: || {
-        let mut table = settings(&RelationalSettings::default());
-        table.insert("capacity".into(), 200.into());
-        table
-    },
+    defaults: || settings_beside(200, &RelationalSettings::default()),
     expand: |with, _| {
-        let mut with = with.clone();
-        let capacity = super::gem::capacity_of(&mut with, 200, 1)?;
+        let (memory, own) = memory_and(with, KeepSpec::Reservoir, 1)?;
         let whole = || draw(SelectSpec::Uniform, 0);
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Reservoir,
-            }),
+            memory: Some(memory),
             draw: BTreeMap::from([("a".to_owned(), whole()), ("b".to_owned(), whole())]),
             term: vec![
                 cross_entropy("new", 1.0),
@@ -485,7 +490,7 @@ pub const RELATIONAL: MethodCard = MethodCard {
                 },
                 cross_entropy("replay:b", 1.0),
             ],
-            plugin: vec![PluginSpec::Relational(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::Relational(own)],
             reduction: Some(ReductionSpec::SumOfMeans),
             ..Parts::default()
         })
@@ -510,7 +515,7 @@ mod tests {
     /// The net written out, and its slopes by finite differences.
     #[test]
     fn the_net_is_the_published_one() {
-        let judge = Judge::new(5, Key::new(4, "judge")).expect("a layout");
+        let weighting = WeightingNet::new(5, Key::new(4, "net")).expect("a layout");
         let of = |w: &[f64], t: &Triple| -> [f64; 3] {
             let (a, rest) = w.split_at(15);
             let (a0, rest) = rest.split_at(5);
@@ -528,14 +533,19 @@ mod tests {
                 1.0 / (1.0 + (-z).exp())
             })
         };
-        let wide: Vec<f64> = judge.net.as_slice().iter().map(|v| f64::from(*v)).collect();
+        let wide: Vec<f64> = weighting
+            .net
+            .as_slice()
+            .iter()
+            .map(|v| f64::from(*v))
+            .collect();
         for seed in 0..5 {
             let t = triple(seed);
-            let (found, want) = (judge.weigh(&t).1, of(&wide, &t));
+            let (found, want) = (weighting.weigh(&t).1, of(&wide, &t));
             assert!(found.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12));
             let slopes = [0.3, -1.2, 0.7];
             let mut gradient = vec![0.0; wide.len()];
-            judge.pull_back(&t, slopes, &mut gradient);
+            weighting.pull_back(&t, slopes, &mut gradient);
             for j in 0..wide.len() {
                 let at = |step: f64| {
                     let mut w = wide.clone();
@@ -574,22 +584,22 @@ mod tests {
             let mut batch = staging::mixed(scene, &new, &draws);
             let draws: [(&str, &[u32]); 2] = [("replay:a", &pick(16)), ("replay:b", &pick(24))];
             let memory = staging::mixed(scene, &[], &draws);
-            let judge = Judge::new(3, Key::new(2, "judge")).expect("a layout");
+            let weighting = WeightingNet::new(3, Key::new(2, "net")).expect("a layout");
             let fixed = vec![1.0; batch.rows.len()];
             let logits = scene.oracle.forward(&batch).0;
             let found = triples(&batch, &logits);
             assert_eq!(found.len(), 8);
-            let gradient = ahead(&judge, scene, &mut batch, &memory, &found, &fixed);
+            let gradient = ahead(&weighting, scene, &mut batch, &memory, &found, &fixed);
             let gradient = gradient.expect("a gradient");
             let now = scene.oracle.model.weights();
             let mut after = |net: Weights| {
-                let judge = Judge {
+                let weighting = WeightingNet {
                     moments: [net.zeros_like(), net.zeros_like()],
                     net,
                     steps: 0,
                     hidden: 3,
                 };
-                batch.rows.weight = Some(judged(&judge, &found, &fixed));
+                batch.rows.weight = Some(weighed(&weighting, &found, &fixed));
                 let mut step = now.zeros_like();
                 let done = (scene.oracle).gradient(scene.objective, &batch, None, &mut step);
                 done.expect("a gradient");
@@ -603,7 +613,7 @@ mod tests {
             let mut largest = 0.0f64;
             for j in 0..gradient.len() {
                 let mut at = |step: f32| {
-                    let mut net = judge.net.clone();
+                    let mut net = weighting.net.clone();
                     net.as_mut_slice()[j] += step;
                     after(net)
                 };
@@ -620,9 +630,9 @@ mod tests {
         });
     }
 
-    /// With fixed weights to the end a run is one of DER++, whatever the judge learns beside it.
+    /// With fixed weights to the end a run is one of DER++, whatever the weighting net learns beside it.
     #[test]
-    fn it_is_der_plus_plus_until_the_judge_speaks() {
+    fn it_is_der_plus_plus_until_the_weighting_net_speaks() {
         let end = |method: &str, more: (&str, &str)| {
             let sets = [
                 ("with.capacity", "40"),
@@ -636,7 +646,7 @@ mod tests {
         let plain = end("der++", ("with.replay", "0"));
         let apart = |other: &Weights| plain.squared_distance(other).sqrt() / plain.norm();
         let fixed = apart(&end("relational", ("with.warm", "1.0")));
-        let judged = apart(&end("relational", ("with.warm", "0.5")));
-        assert!(fixed < 1e-4 && judged > 1e-2, "{fixed} {judged}");
+        let weighed = apart(&end("relational", ("with.warm", "0.5")));
+        assert!(fixed < 1e-4 && weighed > 1e-2, "{fixed} {weighed}");
     }
 }

@@ -27,7 +27,7 @@ use crate::spec::{
     ClassesSpec, KeepSpec, LossSpec, MemorySpec, Parts, PluginSpec, ReductionSpec, SelectSpec,
     TermSpec,
 };
-use ebb_space::{Bregman, Carrier, Divergence, Normalisation, Objective, Reference, Support, Term};
+use ebb_space::{Carrier, Objective, Reference, Support, Term};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -111,6 +111,7 @@ impl Plugin for TwoLevels {
             true => (1.0 + old / seen).ln(),
             false => share.sqrt(),
         };
+        let width = scene.oracle.model.network().features() as f64;
         let terms = &mut objective.to_mut().terms;
         // What the cross-entropy gives up: to the features, or else to the answers.
         let (mut to_features, mut to_answers) = (None, None);
@@ -121,7 +122,8 @@ impl Plugin for TwoLevels {
             let w = weight(term);
             term.weight *= w;
             if term.carrier == Carrier::Features {
-                term.divergence = Divergence::Bregman(Bregman::Squared(Normalisation::ElementMean));
+                // The loss is half a sum of squares, the released code's their mean.
+                term.weight *= 2.0 / width;
                 to_features = Some(w);
             } else {
                 term.weight /= old;
@@ -201,18 +203,7 @@ mod tests {
             s.oracle.freeze_teacher();
             staging::jolt(&mut s.oracle.model, 0.3);
             // Two experiences' worth of records in the memory.
-            for experience in [0, 1] {
-                let (stream, replay) = (s.stream.clone(), s.replay.as_mut().expect("a memory"));
-                let offer = crate::replay::Offered {
-                    stream: &stream,
-                    items: &stream.experiences[experience].train,
-                    logits: &[],
-                    features: &[],
-                    experience,
-                    step: 0,
-                };
-                replay.offer(&offer).expect("they fit");
-            }
+            staging::remember(&mut s, 0..2);
             for m in [0usize, 5] {
                 staging::act(&mut s, 2, |scene| {
                     let slots: Vec<u32> = (0..m as u32).collect();

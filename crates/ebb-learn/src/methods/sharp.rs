@@ -18,11 +18,11 @@
 use crate::batch::{Batch, Collect, Entry};
 use crate::error::{Error, Result};
 use crate::methods::er::cross_entropy;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, memory_and, settings_beside};
 use crate::oracle::{Oracle, Readout, no_such_tap};
-use crate::plugin::{Kept, Plugin, Scene};
+use crate::plugin::{Kept, Plugin, Scene, unfit};
 use crate::seen::column;
-use crate::spec::{KeepSpec, LossSpec, MemorySpec, Parts, PluginSpec, TermSpec};
+use crate::spec::{KeepSpec, LossSpec, Parts, PluginSpec, TermSpec};
 use burn::tensor::{Tensor, TensorData};
 use ebb_data::{Item, Part};
 use ebb_memory::{Offer, Payload, Records, Select, Values};
@@ -474,10 +474,7 @@ impl Plugin for Sharp {
                     .into(),
             });
         }
-        let size = match self.settings.replay {
-            0 => scene.recipe.train.batch,
-            n => n,
-        };
+        let size = scene.size(self.settings.replay);
         let drawn = (replay.memory).draw("sharp", Select::Uniform, size, scene.step)?;
         collect.support(SUPPORT);
         for slot in &drawn.slots {
@@ -540,6 +537,13 @@ impl Plugin for Sharp {
 
     fn restore(&mut self, mut kept: Kept, oracle: &mut Oracle) -> Result<()> {
         let note: Note = kept.note()?;
+        let widths = widths(oracle.model.layout());
+        let fits = |lists: &[Vec<bool>]| {
+            lists.is_empty() || lists.iter().map(Vec::len).eq(widths.iter().copied())
+        };
+        if !fits(&note.mature) || !fits(&note.chosen) {
+            return Err(unfit("sharp"));
+        }
         (self.mature, self.chosen) = (note.mature, note.chosen);
         self.codes = note.codes.into_iter().collect();
         for (class, on) in note.known {
@@ -570,27 +574,19 @@ pub const SHARP: MethodCard = MethodCard {
     not_for: "streams longer than the units last",
     stores: "`keep` activations a class of the last experiences, `long` features of each class",
     costs: "the replayed rows above the tap, a copy of the frozen weights a step",
-    defaults: || {
-        let mut table = settings(&SharpSettings::default());
-        table.insert("capacity".into(), 2000.into());
-        table
-    },
+    defaults: || settings_beside(2000, &SharpSettings::default()),
     expand: |with, _| {
-        let mut with = with.clone();
-        let capacity = super::gem::capacity_of(&mut with, 2000, 1)?;
+        let (memory, own) = memory_and(with, KeepSpec::Chosen, 1)?;
         let contrast = TermSpec {
             loss: LossSpec::SupCon,
             temperature: Some(0.1),
             ..cross_entropy("all", 1.0)
         };
         Ok(Parts {
-            memory: Some(MemorySpec {
-                capacity,
-                keep: KeepSpec::Chosen,
-            }),
+            memory: Some(memory),
             // The nearest features answer: the head is not trained.
             term: vec![cross_entropy("new", 0.0), contrast],
-            plugin: vec![PluginSpec::Sharp(crate::methods::read(&with)?)],
+            plugin: vec![PluginSpec::Sharp(own)],
             ..Parts::default()
         })
     },

@@ -6,12 +6,14 @@ use crate::objective::{objective, remembering};
 use crate::plugin::{Plugin, Scene};
 use crate::progress::Silent;
 use crate::recipe::Recipe;
-use crate::seen::{ClassSets, column, head, outputs};
+use crate::replay::Offered;
+use crate::seen::{ClassSets, head, outputs};
 use crate::session::Session;
 use ebb_data::{Item, Part};
 use ebb_kernels::slices;
 use ebb_net::{Model, Taps};
 use ebb_space::Key;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 /// A session of `method` on the digits in five experiences, with these changes.
@@ -73,6 +75,25 @@ pub(crate) fn run(session: Session) -> Session {
     session
 }
 
+/// Offers everything in these experiences to the memory.
+pub(crate) fn remember(session: &mut Session, experiences: Range<usize>) {
+    let (stream, replay) = (
+        session.stream.clone(),
+        session.replay.as_mut().expect("a memory"),
+    );
+    for experience in experiences {
+        let offered = Offered {
+            stream: &stream,
+            items: &stream.experiences[experience].train,
+            logits: &[],
+            features: &[],
+            experience,
+            step: 0,
+        };
+        replay.offer(&offered).expect("they fit");
+    }
+}
+
 /// Moves every weight by a normal number times `scale`.
 pub(crate) fn jolt(model: &mut Model, scale: f64) {
     let mut weights = model.weights();
@@ -86,11 +107,7 @@ pub(crate) fn jolt(model: &mut Model, scale: f64) {
 pub(crate) fn mixed(scene: &Scene, new: &[Item], draws: &[(&str, &[u32])]) -> Batch {
     let mut collect = Collect::default();
     collect.support("new");
-    for item in new {
-        let set = scene.class_sets.of(usize::from(item.task));
-        collect.row(item.id, column(scene.stream, item), set);
-    }
-    scene.stream.gather(Part::Train, new, &mut collect.x);
+    collect.items(scene.stream, new, scene.class_sets);
     for (name, slots) in draws {
         let replay = scene.replay.as_ref().expect("a memory");
         replay

@@ -19,7 +19,7 @@
 use crate::batch::{Batch, Collect};
 use crate::error::{Error, Result};
 use crate::methods::er::cross_entropy;
-use crate::methods::{MethodCard, settings};
+use crate::methods::{MethodCard, settings, take};
 use crate::plugin::{Plugin, Scene};
 use crate::seen::{column, outputs};
 use crate::spec::{LossSpec, Parts, PluginSpec, ReductionSpec, TermSpec};
@@ -191,10 +191,9 @@ pub const VIEW_BATCH: MethodCard = MethodCard {
     },
     expand: |with, _| {
         let mut with = with.clone();
-        let alpha = with.remove("alpha").and_then(|a| a.as_float());
         let pull = TermSpec {
             loss: LossSpec::LogitsKl,
-            ..cross_entropy(SUPPORT, alpha.unwrap_or(1.0))
+            ..cross_entropy(SUPPORT, take(&mut with, "alpha")?)
         };
         Ok(Parts {
             term: vec![cross_entropy("new", 1.0), pull],
