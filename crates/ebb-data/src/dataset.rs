@@ -60,7 +60,7 @@ impl Normalise {
     /// The normalised value.
     #[inline]
     pub fn apply(&self, raw: f32) -> f32 {
-        (raw / self.divisor - self.mean) / self.std
+        self.from_unit(raw / self.divisor)
     }
 
     /// The raw value over `divisor` behind a normalised one: 0 to 1, up to rounding, for grey

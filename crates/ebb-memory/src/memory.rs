@@ -166,8 +166,8 @@ impl Memory {
     ///
     /// # Errors
     /// [`Error::Length`] if ids and labels differ in number; [`Error::Config`] if the memory has
-    /// a policy of its own, an index or slot does not exist or is named twice, a record is kept
-    /// already, or there would be more records than the capacity.
+    /// a policy of its own, an index or slot does not exist, an index, slot or record is named
+    /// twice, a record is kept already, or there would be more records than the capacity.
     pub fn plan_chosen(&self, offer: &Offer<'_>, admit: &[u32], evict: &[u32]) -> Result<Plan> {
         let refuse = |reason: String| Err(Error::Config(reason));
         if self.fill() != Fill::Chosen {
@@ -197,17 +197,20 @@ impl Memory {
                 self.config.capacity
             ));
         }
-        let stays = |slot: &u32| decision.evict.binary_search(slot).is_err();
-        for i in &decision.admit {
-            let entry = &offered[*i as usize];
-            if let Some(slot) = self.slab.find(&entry.meta.id, entry.mix).filter(stays) {
-                return refuse(format!(
-                    "record {} is kept already, in slot {slot}",
-                    entry.meta.id
-                ));
+        let plan = self.planned(&offered, decision, self.groups.clone());
+        let stays = |slot: &u32| plan.evict.binary_search(slot).is_err();
+        let mut ids: Vec<ExampleId> = plan.entries.iter().map(|e| e.meta.id).collect();
+        let slots = self.slab.slots_of(&plan.entries);
+        for (id, slot) in ids.iter().zip(slots) {
+            if let Some(slot) = slot.filter(stays) {
+                return refuse(format!("record {id} is kept already, in slot {slot}"));
             }
         }
-        Ok(self.planned(&offered, decision, self.groups.clone()))
+        ids.sort_unstable();
+        match ids.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => refuse(format!("record {} is named twice", twice[0])),
+            None => Ok(plan),
+        }
     }
 
     fn entries(&self, offer: &Offer<'_>) -> Result<Vec<Entry>> {

@@ -33,16 +33,12 @@ impl ProductQuantiser {
         rounds: usize,
         key: Key,
     ) -> Result<Self> {
-        if books == 0 || !width.is_multiple_of(books) {
+        if books == 0 || width == 0 || !width.is_multiple_of(books) {
             return Err(Error::Config(format!(
                 "{books} codebooks do not divide vectors of {width} values; take a divisor"
             )));
         }
-        if !(1..=256).contains(&centres) {
-            return Err(Error::Config(format!(
-                "a codebook has 1 to 256 centres, so that a code is a byte, not {centres}"
-            )));
-        }
+        a_byte(centres)?;
         let part = width / books;
         let mut all = Vec::with_capacity(books * centres * part);
         for book in 0..books {
@@ -58,19 +54,26 @@ impl ProductQuantiser {
             let last = found[found.len() - part..].to_vec();
             (found.len() / part..centres).for_each(|_| all.extend_from_slice(&last));
         }
-        Self::from_centres(all, books, part)
+        Self::from_centres(all, books, part, centres)
     }
 
-    /// Codebooks as [`ProductQuantiser::centres`] gave them, of `books` books of parts of `part`
-    /// values.
+    /// Codebooks as [`ProductQuantiser::centres`] gave them: `books` books of `count` centres of
+    /// parts of `part` values.
     ///
     /// # Errors
     /// [`Error::Config`] when they do not fit.
-    pub fn from_centres(centres: Vec<f32>, books: usize, part: usize) -> Result<Self> {
-        let book = books * part;
-        if book == 0 || centres.is_empty() || !centres.len().is_multiple_of(book) {
+    pub fn from_centres(
+        centres: Vec<f32>,
+        books: usize,
+        part: usize,
+        count: usize,
+    ) -> Result<Self> {
+        a_byte(count)?;
+        let book = part.checked_mul(count);
+        let all = book.and_then(|book| book.checked_mul(books));
+        if centres.is_empty() || all != Some(centres.len()) {
             return Err(Error::Config(format!(
-                "{} values are no {books} codebooks of parts of {part}",
+                "{} values are no {books} codebooks of {count} parts of {part}",
                 centres.len()
             )));
         }
@@ -114,7 +117,24 @@ impl ProductQuantiser {
         }
     }
 
+    /// Refuses codes that stand for no centre, which a damaged memory may hold.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn check(&self, codes: &[u8]) -> Result<()> {
+        let centres = self.centres.len() / (self.books * self.part);
+        match codes.iter().find(|code| usize::from(**code) >= centres) {
+            None => Ok(()),
+            Some(code) => Err(Error::Config(format!(
+                "code {code} stands for none of the {centres} centres of a codebook"
+            ))),
+        }
+    }
+
     /// Appends the vectors that `codes` stand for.
+    ///
+    /// # Panics
+    /// On a code that [`check`](ProductQuantiser::check) refuses; `encode` makes none.
     pub fn decode(&self, codes: &[u8], vectors: &mut Vec<f32>) {
         for row in codes.chunks_exact(self.books) {
             for (book, code) in row.iter().enumerate() {
@@ -122,6 +142,15 @@ impl ProductQuantiser {
                 vectors.extend_from_slice(&self.book(book)[at..][..self.part]);
             }
         }
+    }
+}
+
+fn a_byte(centres: usize) -> Result<()> {
+    match centres {
+        1..=256 => Ok(()),
+        _ => Err(Error::Config(format!(
+            "a codebook has 1 to 256 centres, so that a code is a byte, not {centres}"
+        ))),
     }
 }
 
@@ -152,7 +181,8 @@ mod tests {
         let (x, ids) = vectors(200, 12);
         let q = ProductQuantiser::fit(&x, &ids, 12, 3, 256, 5, Key::new(1, "pq")).expect("fits");
         assert_eq!(through(&q, &x), x);
-        let again = ProductQuantiser::from_centres(q.centres().to_vec(), 3, 4).expect("the same");
+        let again =
+            ProductQuantiser::from_centres(q.centres().to_vec(), 3, 4, 256).expect("the same");
         assert_eq!(q, again);
         assert_eq!(q.bytes(), 4 * 256 * 12);
     }
@@ -190,5 +220,11 @@ mod tests {
         };
         assert!(fit(4, 8).is_err() && fit(0, 8).is_err());
         assert!(fit(2, 257).is_err() && fit(2, 0).is_err());
+        assert!(ProductQuantiser::fit(&[], &[], 0, 2, 8, 2, Key::new(1, "pq")).is_err());
+        let from = |values, count| ProductQuantiser::from_centres(vec![0.0; values], 2, 1, count);
+        assert!(from(2 * 257, 257).is_err(), "no byte names the last");
+        assert!(from(8, 3).is_err() && from(0, 0).is_err());
+        let four = from(8, 4).expect("two books of four");
+        assert!(four.check(&[3, 3]).is_ok() && four.check(&[0, 4]).is_err());
     }
 }

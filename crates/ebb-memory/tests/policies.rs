@@ -480,4 +480,12 @@ fn what_is_chosen_is_what_is_kept() {
         );
     }
     assert_eq!(take(&[2], &[1]).unwrap(), BTreeSet::from([0, 2, 4]));
+    let twice = Offer {
+        ids: &[id(7), id(8), id(7)],
+        labels: &[0; 3],
+        ..offer
+    };
+    let refused = memory.plan_chosen(&twice, &[0, 2], &[0, 1]).err();
+    assert!(refused.is_some_and(|e| e.to_string().contains("named twice")));
+    assert!(memory.plan_chosen(&twice, &[0, 1], &[0, 1]).is_ok());
 }

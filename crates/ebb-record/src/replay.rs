@@ -15,7 +15,7 @@ pub struct Replay {
     pub start: Start,
     /// Accuracy after each experience.
     pub matrix: AccuracyMatrix,
-    /// Mean loss on each test set, when it was last evaluated whole.
+    /// Mean loss on each test set, in the newest row of the matrix; empty before the first row.
     pub losses: Vec<Option<f64>>,
     /// The reducers over the panel, their gaps closed if the run has ended.
     pub panel: Panel,
@@ -87,7 +87,14 @@ impl Replay {
             ended: false,
         };
         let mut evals: Vec<Eval> = Vec::new();
+        let (mut newest, sets) = (None, replay.start.curriculum()?.sets());
         for record in records {
+            if let Record::Column(c) = record
+                && newest.is_none_or(|n| n < c.after)
+            {
+                newest = Some(c.after);
+                replay.losses = vec![None; sets];
+            }
             if let Record::Eval(eval) = record {
                 if evals
                     .first()
@@ -119,10 +126,7 @@ impl Replay {
                         n: c.n,
                     },
                 )?;
-                // The matrix knows the set, so its number is no larger than theirs.
-                if self.losses.len() <= c.set {
-                    self.losses.resize(c.set + 1, None);
-                }
+                // The matrix knows the set, so its number is below theirs.
                 self.losses[c.set] = Some(c.loss).filter(|l| l.is_finite());
             }
             Record::Step(step) => {

@@ -56,7 +56,7 @@ pub struct Summary {
     pub matrix: Vec<Vec<Option<f64>>>,
     /// Accuracy on test set `j` before any learning.
     pub initial: Vec<Option<f64>>,
-    /// Mean loss on test set `j` when it was last evaluated whole.
+    /// Mean loss on test set `j` in the newest row of the matrix.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<Option<f64>>,
     /// Every metric that has a value, over the last row and over the panel.

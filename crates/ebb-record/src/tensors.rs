@@ -117,7 +117,14 @@ pub fn load_weights(path: &Path, expected: &Arc<Layout>) -> Result<Weights> {
 /// As [`load_weights`].
 pub fn load_groups(path: &Path, groups: &[(&str, &Arc<Layout>)]) -> Result<Vec<Weights>> {
     let bytes = fs::read(path).at("read", path)?;
-    let tensors = open(path, &bytes)?;
+    groups_of(path, &open(path, &bytes)?, groups)
+}
+
+fn groups_of(
+    path: &Path,
+    tensors: &SafeTensors,
+    groups: &[(&str, &Arc<Layout>)],
+) -> Result<Vec<Weights>> {
     let mut wanted = BTreeSet::new();
     let mut loaded = Vec::with_capacity(groups.len());
     for (prefix, layout) in groups {
@@ -125,7 +132,7 @@ pub fn load_groups(path: &Path, groups: &[(&str, &Arc<Layout>)]) -> Result<Vec<W
         for entry in layout.entries() {
             let name = format!("{prefix}{}", entry.path);
             let values = &mut weights.as_mut_slice()[entry.range.clone()];
-            read_into(path, &tensors, &name, &entry.shape, values)?;
+            read_into(path, tensors, &name, &entry.shape, values)?;
             wanted.insert(name);
         }
         loaded.push(weights);
@@ -165,7 +172,7 @@ pub fn load_all(path: &Path) -> Result<Weights> {
     found.sort_by(|a, b| (a.2, &a.0).cmp(&(b.2, &b.0)));
     let entries = found.into_iter().map(|(name, shape, _)| (name, shape));
     let layout = Layout::new(entries).map_err(|e| Error::damaged(path, e.to_string()))?;
-    load_weights(path, &layout)
+    Ok(groups_of(path, &tensors, &[("", &layout)])?.swap_remove(0))
 }
 
 fn open<'b>(path: &Path, bytes: &'b [u8]) -> Result<SafeTensors<'b>> {

@@ -18,7 +18,14 @@ pub fn k_means(
     rounds: usize,
     key: Key,
 ) -> Result<Vec<f32>> {
-    if width == 0 || k == 0 || ids.is_empty() || points.len() != ids.len() * width {
+    if width == 0 || k == 0 || ids.is_empty() {
+        return Err(Error::Length {
+            what: "the width, the number of centres or the points of k-means",
+            expected: 1,
+            found: 0,
+        });
+    }
+    if points.len() != ids.len() * width {
         return Err(Error::Length {
             what: "the points of k-means",
             expected: ids.len() * width,
@@ -27,10 +34,10 @@ pub fn k_means(
     }
     let mut order: Vec<usize> = (0..ids.len()).collect();
     key.order(&mut order, |i| ids[*i]);
-    let mut centres: Vec<f32> = Vec::with_capacity(k * width);
+    let mut centres: Vec<f32> = Vec::with_capacity(k.min(ids.len()) * width);
     for i in order {
         let point = &points[i * width..][..width];
-        if centres.len() == k * width {
+        if centres.len() / width == k {
             break;
         }
         if !centres.chunks_exact(width).any(|c| c == point) {

@@ -47,7 +47,7 @@ pub use fisher::{Choice, FisherKind, FisherScratch, accumulate_linear_diagonal, 
 pub use id::ExampleId;
 pub use key::{Key, Stream};
 pub use kmeans::{k_means, nearest};
-pub use mask::Mask;
+pub use mask::{Mask, glob};
 pub use number::{Comparison, Direction, Number, Unit};
 pub use objective::{CarrierGrads, Objective, ObjectiveValue, Reduction};
 pub use quadratic::{AnchoredSum, Kron, LowRank, Quadratic};

@@ -247,17 +247,19 @@ fn trim(words: &mut [u64], len: usize) {
     }
 }
 
-/// Wildcards in time O(pattern × text): on a mismatch, let the latest `*` swallow one more.
-fn glob(pattern: &str, text: &str) -> bool {
-    let (p, t) = (pattern.as_bytes(), text.as_bytes());
+/// Whether a text is of a pattern: `*` is any text, `?` any character.
+///
+/// In time O(pattern × text): on a mismatch, let the latest `*` swallow one more.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    let (p, t): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut i, mut j, mut star) = (0, 0, None);
     while j < t.len() {
         match p.get(i) {
-            Some(b'*') => {
+            Some('*') => {
                 star = Some((i, j));
                 i += 1;
             }
-            Some(&c) if c == b'?' || c == t[j] => {
+            Some(&c) if c == '?' || c == t[j] => {
                 i += 1;
                 j += 1;
             }
@@ -271,7 +273,7 @@ fn glob(pattern: &str, text: &str) -> bool {
             },
         }
     }
-    p[i..].iter().all(|&c| c == b'*')
+    p[i..].iter().all(|&c| c == '*')
 }
 
 #[cfg(test)]

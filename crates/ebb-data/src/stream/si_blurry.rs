@@ -3,8 +3,11 @@
 //!
 //! `disjoint` of the classes, drawn and rounded down to a multiple of the tasks, are cut at random
 //! into one list a task; so are the others, rounded down too (what is left over is not in the
-//! stream). `strays` of all examples of the latter are pooled, taken from the tasks in random
-//! amounts, shuffled, and dealt back in the same amounts. A task may get no class: it is left out.
+//! stream). `strays` of all examples of the latter are taken from the tasks in random shares, and
+//! each goes to a task by a draw of its own, with these shares as probabilities: the paper deals
+//! exactly as many back as it took, here the amounts agree in expectation, so that without one
+//! example the other strays go where they went. (Who is the last to stray may change with the
+//! number of examples.) A task may get no class: it is left out.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +26,7 @@ pub(super) fn experiences(spec: &StreamSpec, origins: &Origins, key: Key) -> Res
     if disjoint + blurry == 0 {
         return Err(Error::stream(
             "n",
-            format!("{tasks} tasks of {classes} classes: give fewer tasks than classes"),
+            format!("{tasks} tasks of {classes} classes: give at most as many tasks as classes"),
         ));
     }
     let order = key.sub("classes").permutation(classes);
@@ -34,29 +37,35 @@ pub(super) fn experiences(spec: &StreamSpec, origins: &Origins, key: Key) -> Res
         let sets = classes.iter().map(|c| &origins.sets[*c as usize].train);
         sets.flatten().copied().collect()
     };
-    let shared: Vec<Vec<Item>> = shared.into_iter().map(items).collect();
+    let mut shared: Vec<Vec<Item>> = shared.into_iter().map(items).collect();
     let all: usize = shared.iter().map(Vec::len).sum();
     let strays = (spec.strays.unwrap_or(0.1) * all as f64) as usize;
-    let amounts = lengths(&cuts(strays, tasks, key.sub("amounts")), strays);
-    let mut kept = Vec::with_capacity(tasks);
-    let mut pool = Vec::new();
-    let mut taken = Vec::with_capacity(tasks);
-    for (task, (items, amount)) in shared.into_iter().zip(amounts).enumerate() {
+    // A task without such classes gives nothing and gets nothing.
+    let givers: Vec<usize> = (0..tasks).filter(|t| !shared[*t].is_empty()).collect();
+    let shares = shares(givers.len(), key.sub("amounts"));
+    let places: Vec<usize> = shares
+        .iter()
+        .map(|c| (c * strays as f64) as usize)
+        .collect();
+    let amounts = lengths(&places, strays);
+    let dealt = key.sub("dealt");
+    let mut strayed = vec![Vec::new(); tasks];
+    for (&task, amount) in givers.iter().zip(amounts) {
         // A task cannot give more than it has.
-        let gone = sample(&items, amount, key.sub("strays").at(task as u64));
-        taken.push(gone.len());
+        let gone = sample(&shared[task], amount, key.sub("strays").at(task as u64));
         let rows: BTreeSet<u32> = gone.iter().map(|i| i.row).collect();
-        let stays = items.iter().filter(|i| !rows.contains(&i.row));
-        kept.push(stays.copied().collect::<Vec<Item>>());
-        pool.extend(gone);
+        shared[task].retain(|i| !rows.contains(&i.row));
+        for item in gone {
+            let draw = dealt.uniform(item.id.mix());
+            strayed[givers[shares.partition_point(|c| *c <= draw)]].push(item);
+        }
     }
-    key.sub("dealt").order(&mut pool, |i| i.id.mix());
-    let mut pool = pool.into_iter();
     let mut experiences = Vec::new();
-    for (task, (classes, mut shared)) in own.into_iter().zip(kept).enumerate() {
+    let parts = own.into_iter().zip(shared).zip(strayed);
+    for (task, ((classes, shared), strayed)) in parts.enumerate() {
         let mut train = items(classes);
-        train.append(&mut shared);
-        train.extend(pool.by_ref().take(taken[task]));
+        train.extend(shared);
+        train.extend(strayed);
         if train.is_empty() {
             continue;
         }
@@ -79,6 +88,14 @@ fn cuts(len: usize, parts: usize, key: Key) -> Vec<usize> {
         .map(|_| stream.below(len as u64 + 1) as usize)
         .collect();
     cuts.sort_unstable();
+    cuts
+}
+
+/// `parts − 1` sorted uniform places to cut the unit interval at.
+fn shares(parts: usize, key: Key) -> Vec<f64> {
+    let mut stream = key.stream();
+    let mut cuts: Vec<f64> = (1..parts).map(|_| stream.uniform()).collect();
+    cuts.sort_unstable_by(f64::total_cmp);
     cuts
 }
 
@@ -200,6 +217,45 @@ mod tests {
         };
         let s = spec.build(std::path::Path::new("."), 1).expect("digits");
         assert_eq!(homes(&s).len(), 8);
+    }
+
+    /// Without one record the others stay where they are, but for those that stray in its place or
+    /// no longer do: they are at home in one of the two streams.
+    #[test]
+    fn without_one_record_the_other_strays_go_where_they_went() {
+        let spec = |strays| StreamSpec {
+            dataset: "digits".into(),
+            kind: Some(Kind::SiBlurry),
+            n: Some(5),
+            disjoint: Some(0.5),
+            strays: Some(strays),
+            ..StreamSpec::default()
+        };
+        let split = crate::load("digits", std::path::Path::new(".")).expect("digits");
+        let tasks = |split: &crate::Split, strays, seed| -> BTreeMap<_, String> {
+            let stream = spec(strays).build_on(split, seed).expect("digits");
+            let of = stream.experiences.iter();
+            of.flat_map(|e| e.train.iter().map(|i| (i.id, e.name.clone())))
+                .collect()
+        };
+        for seed in 0..10 {
+            let gone = 97 * seed as u32;
+            let rest: Vec<u32> = (0..split.train.len() as u32)
+                .filter(|r| *r != gone)
+                .collect();
+            let fewer = crate::Split {
+                train: std::sync::Arc::new(split.train.select(&rest)),
+                test: split.test.clone(),
+            };
+            let (before, after) = (tasks(&split, 0.3, seed), tasks(&fewer, 0.3, seed));
+            let home = tasks(&split, 0.0, seed);
+            assert_eq!(after.len() + 1, before.len());
+            let moved: Vec<_> = after.iter().filter(|(id, to)| before[id] != **to).collect();
+            assert!(moved.len() <= 6, "{} moved", moved.len());
+            for (id, to) in moved {
+                assert!(home[id] == before[id] || home[id] == *to);
+            }
+        }
     }
 
     #[test]
