@@ -1,15 +1,13 @@
 //! `ebb compare` as a user has it, on runs whose summaries are written here and on runs it learned.
 
+mod common;
+
+use common::Desk;
 use ebb_record::{Cost, ENVIRONMENT_VERSION, Environment, SUMMARY_VERSION, Summary};
 use ebb_space::{Direction, Number, Unit};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-
-/// A directory of its own, and the program in it.
-struct Desk {
-    dir: tempfile::TempDir,
-}
 
 /// A group of runs as their summaries tell of it.
 struct Told {
@@ -32,94 +30,49 @@ fn told(method: &'static str, hundredths: &[u32], rows: u64, bytes: u64) -> Told
     }
 }
 
-impl Desk {
-    fn new() -> Desk {
-        Desk {
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Writes finished runs into `place/seed-K`.
-    fn write(&self, place: &str, told: &Told) {
-        for (seed, hundredths) in &told.seeds {
-            let run = self.path(&format!("{place}/seed-{seed}"));
-            std::fs::create_dir_all(&run).unwrap();
-            let recipe = format!("# ebb recipe, format_version = 1\nseed = {seed}\n");
-            std::fs::write(run.join("recipe.toml"), recipe).unwrap();
-            let environment = Environment {
-                format_version: ENVIRONMENT_VERSION,
-                ..Environment::default()
-            };
-            let environment = serde_json::to_vec(&environment).unwrap();
-            std::fs::write(run.join("environment.json"), environment).unwrap();
-            let number = Number {
-                name: "average_accuracy".into(),
-                value: f64::from(*hundredths) / 100.0,
-                ci_low: Some(0.0),
-                ci_high: Some(1.0),
-                n: 359,
-                unit: Unit::Example,
-                direction: Direction::Higher,
-                protocol: format!("{}; 95 % interval over examples", told.protocol),
-            };
-            let summary = Summary {
-                format_version: SUMMARY_VERSION,
-                finished: true,
-                recipe_id: format!("{} {}", told.method, told.rows),
-                seed: *seed,
-                method: told.method.into(),
-                stream: "split digits".into(),
-                scenario: "class".into(),
-                numbers: vec![number],
-                cost: Cost {
-                    forward_rows: Some(told.rows),
-                    backward_rows: Some(told.rows),
-                    gradient_calls: Some(730),
-                    memory_bytes: told.bytes,
-                    train_seconds: Some(1.5),
-                    ..Cost::default()
-                },
-                ..Summary::default()
-            };
-            summary.save(&run.join("summary.json")).unwrap();
-        }
-    }
-
-    fn ebb(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_ebb"))
-            .args(args)
-            .current_dir(self.dir.path())
-            .env("EBB_DATA", self.path("data"))
-            .env("COLUMNS", "100")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    /// Standard output of a command that succeeds.
-    fn done(&self, args: &[&str]) -> String {
-        let out = self.ebb(args);
-        let error = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(0), "{args:?}: {error}");
-        String::from_utf8(out.stdout).unwrap()
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.done(args)).expect("valid JSON and nothing else")
-    }
-
-    /// Standard error of a command that fails with 2 and prints nothing else.
-    fn fails(&self, args: &[&str]) -> String {
-        let out = self.ebb(args);
-        let error = String::from_utf8(out.stderr).unwrap();
-        assert_eq!(out.status.code(), Some(2), "{args:?}: {error}");
-        assert!(out.stdout.is_empty(), "{args:?}");
-        assert!(!error.contains("panicked"), "{args:?}: {error}");
-        error
+/// Writes finished runs into `place/seed-K`.
+fn write(desk: &Desk, place: &str, told: &Told) {
+    for (seed, hundredths) in &told.seeds {
+        let run = desk.path(&format!("{place}/seed-{seed}"));
+        std::fs::create_dir_all(&run).unwrap();
+        let recipe = format!("# ebb recipe, format_version = 1\nseed = {seed}\n");
+        std::fs::write(run.join("recipe.toml"), recipe).unwrap();
+        let environment = Environment {
+            format_version: ENVIRONMENT_VERSION,
+            ..Environment::default()
+        };
+        let environment = serde_json::to_vec(&environment).unwrap();
+        std::fs::write(run.join("environment.json"), environment).unwrap();
+        let number = Number {
+            name: "average_accuracy".into(),
+            value: f64::from(*hundredths) / 100.0,
+            ci_low: Some(0.0),
+            ci_high: Some(1.0),
+            n: 359,
+            unit: Unit::Example,
+            direction: Direction::Higher,
+            protocol: format!("{}; 95 % interval over examples", told.protocol),
+        };
+        let summary = Summary {
+            format_version: SUMMARY_VERSION,
+            finished: true,
+            recipe_id: format!("{} {}", told.method, told.rows),
+            seed: *seed,
+            method: told.method.into(),
+            stream: "split digits".into(),
+            scenario: "class".into(),
+            numbers: vec![number],
+            cost: Cost {
+                forward_rows: Some(told.rows),
+                backward_rows: Some(told.rows),
+                gradient_calls: Some(730),
+                memory_bytes: told.bytes,
+                train_seconds: Some(1.5),
+                ..Cost::default()
+            },
+            ..Summary::default()
+        };
+        summary.save(&run.join("summary.json")).unwrap();
     }
 }
 
@@ -139,9 +92,13 @@ fn three() -> Desk {
     let fine_tune = [20, 21, 19, 22, 18, 20, 21, 19];
     let er = [60, 64, 58, 61, 63, 59, 62, 60];
     let ewc = [20, 21, 19, 22, 19, 19, 20, 20];
-    desk.write("runs/er-1", &told("er", &er, 14_380, 164_000));
-    desk.write("runs/fine-tune-1", &told("fine-tune", &fine_tune, 7190, 0));
-    desk.write("runs/ewc-1", &told("ewc", &ewc, 14_380, 168_800));
+    write(&desk, "runs/er-1", &told("er", &er, 14_380, 164_000));
+    write(
+        &desk,
+        "runs/fine-tune-1",
+        &told("fine-tune", &fine_tune, 7190, 0),
+    );
+    write(&desk, "runs/ewc-1", &told("ewc", &ewc, 14_380, 168_800));
     desk
 }
 
@@ -211,7 +168,7 @@ fn seeds_that_are_not_shared_fall_back_to_welch() {
     let mut later = told("gem", &[30, 31, 29, 33], 7190, 10);
     later.seeds.iter_mut().for_each(|(seed, _)| *seed += 20);
     later.bytes = None;
-    desk.write("runs/gem-1", &later);
+    write(&desk, "runs/gem-1", &later);
     let text = desk.done(&["compare", "runs/gem-1", "runs/fine-tune-1"]);
     contains(
         &text,
@@ -235,12 +192,12 @@ fn seeds_that_are_not_shared_fall_back_to_welch() {
 #[test]
 fn every_refusal_says_what_to_do() {
     let desk = three();
-    desk.write("single", &told("lwf", &[40], 7190, 10));
+    write(&desk, "single", &told("lwf", &[40], 7190, 10));
     let letters = Told {
         protocol: "mean over seen sets; letters",
         ..told("gem", &[40, 41, 42, 43, 44, 45, 46, 47], 7190, 10)
     };
-    desk.write("letters", &letters);
+    write(&desk, "letters", &letters);
     std::fs::create_dir(desk.path("empty")).unwrap();
     let cases: [(&[&str], &[&str]); 11] = [
         (&["nowhere"], &["there is no `nowhere`", "ebb runs"]),

@@ -1,14 +1,12 @@
 //! The program as a user has it: the built binary, its output, its exit codes.
 
+mod common;
+
+use common::Desk;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-/// A directory of its own, and the program in it.
-struct Desk {
-    dir: tempfile::TempDir,
-}
 
 /// A run of about a second whose memory, optimizer and penalty all have state.
 const LONG: [&str; 9] = [
@@ -23,56 +21,15 @@ const LONG: [&str; 9] = [
     "-o",
 ];
 
-impl Desk {
-    fn new() -> Desk {
-        Desk {
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
+/// What the tests here ask of a run.
+trait Runs {
+    /// The states that stay: id, weights hash and step of each milestone.
+    fn milestones(&self, run: &str) -> Vec<[String; 3]>;
+    /// The summary without what differs from sitting to sitting: times, name, checkpoints.
+    fn substance(&self, run: &str) -> Value;
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ebb"));
-        command
-            .args(args)
-            .current_dir(self.dir.path())
-            .env("EBB_DATA", self.path("data"))
-            .env_remove("NO_COLOR")
-            .env_remove("RAYON_NUM_THREADS")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn ebb(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Standard output of a command that succeeds.
-    fn done(&self, args: &[&str]) -> String {
-        let out = self.ebb(args);
-        let error = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(0), "{args:?}: {error}");
-        String::from_utf8(out.stdout).unwrap()
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.done(args)).expect("valid JSON and nothing else")
-    }
-
-    /// Standard error of a command that fails with 2 and prints nothing else.
-    fn fails(&self, args: &[&str]) -> String {
-        let out = self.ebb(args);
-        let error = String::from_utf8(out.stderr).unwrap();
-        assert_eq!(out.status.code(), Some(2), "{args:?}: {error}");
-        assert!(out.stdout.is_empty(), "{args:?}");
-        assert!(!error.contains("panicked"), "{args:?}: {error}");
-        error
-    }
-
-    /// The states of a run that is not interrupted: id, weights hash and step of each milestone.
+impl Runs for Desk {
     fn milestones(&self, run: &str) -> Vec<[String; 3]> {
         let states = self.json(&["states", run, "--json"]);
         let text = |v: &Value| v.to_string();
@@ -82,7 +39,6 @@ impl Desk {
         states.iter().filter(milestone).map(of).collect()
     }
 
-    /// The summary without what differs from sitting to sitting: times, name, checkpoints.
     fn substance(&self, run: &str) -> Value {
         let mut summary = self.json(&["resume", run, "--json"]);
         let object = summary.as_object_mut().unwrap();

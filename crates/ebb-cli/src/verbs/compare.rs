@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::exit::Ended;
 use crate::{out, place};
 use ebb_report::{Contest, Entry, LeftOut, Question, Refusal, RunData};
-use std::collections::BTreeSet;
+use ebb_space::glob;
 use std::path::{Component, Path, PathBuf};
 
 /// Compare methods over their seeds: means, costs, paired tests and a verdict for each pair
@@ -70,7 +70,7 @@ impl Compare {
     pub fn run(&self, around: &Around) -> Result<Ended> {
         let (entries, holding_none) = self.entries()?;
         let question = Question {
-            metrics: self.distinct_metrics(),
+            metrics: self.metrics.clone(),
             against: self.against.clone(),
             all_pairs: self.all_pairs,
             alpha: self.alpha,
@@ -98,12 +98,6 @@ impl Compare {
             text.push_str(&format!("     {}\n", out::dim(&terminal, about)));
         }
         out::print(&text)
-    }
-
-    fn distinct_metrics(&self) -> Vec<String> {
-        let mut seen = BTreeSet::new();
-        let metrics = self.metrics.iter();
-        metrics.filter(|m| seen.insert(*m)).cloned().collect()
     }
 
     /// The runs with the names of their groups, each once, and the paths that hold no run.
@@ -242,27 +236,16 @@ fn below(directory: &Path, pattern: &str) -> Vec<PathBuf> {
         false => directory,
     };
     let entries = std::fs::read_dir(here).into_iter().flatten().flatten();
-    let pattern: Vec<char> = pattern.chars().collect();
     let mut names: Vec<_> = entries
         .map(|entry| entry.file_name())
         .filter(|name| {
-            let name: Vec<char> = name.to_string_lossy().chars().collect();
+            let name = name.to_string_lossy();
             // As in a shell, what is hidden has to be asked for.
-            (pattern[0] == '.' || name[0] != '.') && matches(&pattern, &name)
+            (pattern.starts_with('.') || !name.starts_with('.')) && glob(pattern, &name)
         })
         .collect();
     names.sort();
     names.iter().map(|name| directory.join(name)).collect()
-}
-
-/// Whether a name is of a pattern: `*` is any text, `?` any character.
-fn matches(pattern: &[char], name: &[char]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some(('*', rest)), _) => (0..=name.len()).any(|skip| matches(rest, &name[skip..])),
-        (Some((p, rest)), Some((c, tail))) => (*p == '?' || p == c) && matches(rest, tail),
-        _ => false,
-    }
 }
 
 /// A refusal with what to do about it.
@@ -315,12 +298,8 @@ mod tests {
 
     #[test]
     fn a_pattern_is_that_of_a_shell() {
-        let fits = |pattern: &str, name: &str| {
-            let chars = |text: &str| text.chars().collect::<Vec<_>>();
-            matches(&chars(pattern), &chars(name))
-        };
-        assert!(fits("er*", "er-1") && fits("er*", "er") && fits("*-?", "der++-1"));
-        assert!(!fits("er*", "der-1") && !fits("er?", "er") && !fits("er", "er-1"));
+        assert!(glob("er*", "er-1") && glob("er*", "er") && glob("*-?", "der++-1"));
+        assert!(!glob("er*", "der-1") && !glob("er?", "er") && !glob("er", "er-1"));
         let dir = tempfile::tempdir().unwrap();
         for run in ["b/er-2", "b/er-1", "a/er-1", "a/.er-9", "a/der-1"] {
             std::fs::create_dir_all(dir.path().join(run)).unwrap();

@@ -9,7 +9,7 @@ use crate::show::{self, Finished};
 use crate::watch::Watch;
 use crate::{interrupt, out};
 use ebb_learn::Recipe;
-use ebb_record::RunView;
+use ebb_record::{Record, RunView, States};
 use ebb_report::Colour;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -257,10 +257,21 @@ impl Learn {
 /// and going on would meet the same recipe.
 fn discard_unbegun(directory: &Path) {
     let states = RunView::load(directory).and_then(|run| run.states());
-    if states.is_ok_and(|states| states.chain().len() <= 1) {
+    let unbegun = |states: &States| states.chain().len() <= 1 && !learned(directory);
+    if states.as_ref().is_ok_and(unbegun) {
         // If it cannot be removed, the message says that it is there.
         let _ = std::fs::remove_dir_all(directory);
     }
+}
+
+/// Whether its records hold anything learned, or cannot be read.
+fn learned(directory: &Path) -> bool {
+    let records = RunView::load(directory).and_then(|run| run.records());
+    records.map_or(true, |records| {
+        let of_learning =
+            |record: &Record| matches!(record, Record::Step(_) | Record::Consolidate(_));
+        records.iter().any(of_learning)
+    })
 }
 
 #[cfg(test)]

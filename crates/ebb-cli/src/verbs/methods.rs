@@ -9,7 +9,6 @@ use ebb_learn::methods::taxonomy::{self, APPROACHES, Approach};
 use ebb_learn::methods::{ALL, find};
 use ebb_report::Terminal;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// List the methods, or show one: source, use, cost, parameters, long form
 #[derive(clap::Args)]
@@ -112,12 +111,20 @@ impl Methods {
 
     fn taxonomy(&self, terminal: &Terminal) -> Result<()> {
         if self.json {
-            let names = |families| taxonomy::methods(families).map(|m| m.name).collect();
+            // In the survey's order, which a sorted map would lose.
+            let names = |families| {
+                taxonomy::methods(families)
+                    .map(|m| m.name)
+                    .collect::<Vec<_>>()
+            };
             let of = |(approach, directions): &Approach| {
                 let each = directions.iter().map(|(d, families)| (*d, names(families)));
-                (*approach, each.collect())
+                let each: serde_json::Map<_, _> = each
+                    .map(|(d, names)| (d.to_owned(), names.into()))
+                    .collect();
+                ((*approach).to_owned(), each.into())
             };
-            let tree: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> =
+            let tree: serde_json::Map<String, serde_json::Value> =
                 APPROACHES.iter().map(of).collect();
             return out::json(&tree);
         }

@@ -37,7 +37,7 @@ pub struct Entry {
 /// What is asked of the groups.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// The measures, by their names.
+    /// The measures, by their names; one named twice counts once.
     pub metrics: Vec<String>,
     /// The group that the others are held against; by default fine-tuning, or else the first.
     pub against: Option<String>,
@@ -145,7 +145,10 @@ pub fn contest(entries: &[Entry], question: &Question) -> Result<Contest, Box<Re
     let baseline = baseline(&groups, question.against.as_deref())?;
     let metrics = compare::metrics(&groups);
     let mut measures = Vec::new();
-    for name in &question.metrics {
+    // A measure asked for twice is one measure, and one test of the correction.
+    let mut asked = BTreeSet::new();
+    let again = |name: &&String| asked.insert(metric::canonical(name));
+    for name in question.metrics.iter().filter(again) {
         let column = column(&groups, &metrics, name)?;
         measures.push(measure(&groups, column, baseline, question.all_pairs));
     }

@@ -7,6 +7,7 @@ use crate::contest::{Contest, Costs, Measure, Paid, Pair, Test, Verdict};
 use crate::format;
 use crate::metric::{self, Scale};
 use crate::protocol::Shared;
+use ebb_record::LEVEL;
 use ebb_space::stats::{Alternative, min_reachable_p};
 use ebb_space::{Direction, Unit};
 
@@ -315,7 +316,10 @@ impl Page<'_> {
                 unique(&part)
             ));
         }
+        // At a wider level the test decides earlier than the interval for that alone.
+        let level = 1.0 - LEVEL + 1e-9;
         let disagree: Vec<String> = pairs()
+            .filter(|_| self.contest.alpha <= level)
             .filter(|p| p.test == Some(Test::SignFlip) && p.decided() && p.holds_nothing())
             .map(|p| format!("{} − {}", p.a, p.b))
             .collect();

@@ -285,6 +285,13 @@ fn between(text: &str, name: &str, new: &str) -> String {
     format!("{before}{open}{new}\n<!-- end -->{after}")
 }
 
+/// Prefixes of arms by what they may store.
+const BUDGETS: [(&str, &str); 3] = [
+    ("none_", "nothing"),
+    ("m200_", "200 examples"),
+    ("m1000_", "1,000 examples"),
+];
+
 /// The best three arms of each budget in each scenario, with their intervals.
 fn which(verdicts: &BTreeMap<String, Verdict>) -> String {
     let mut text = String::new();
@@ -330,11 +337,7 @@ fn which(verdicts: &BTreeMap<String, Verdict>) -> String {
         };
         let base = verdict.arms.iter().find(|arm| arm.name == "none_fine_tune");
         let base = base.and_then(accuracy).map_or_else(String::new, |a| a.1);
-        for (budget, stored) in [
-            ("none_", "nothing"),
-            ("m200_", "200 examples"),
-            ("m1000_", "1,000 examples"),
-        ] {
+        for (budget, stored) in BUDGETS {
             let arms = verdict
                 .arms
                 .iter()
@@ -362,8 +365,13 @@ fn which(verdicts: &BTreeMap<String, Verdict>) -> String {
         };
         let lost: Vec<String> = lost
             .map(|arm| {
+                let budget = BUDGETS.iter().find(|(b, _)| arm.name.starts_with(b));
+                let with = match budget {
+                    Some((_, stored)) if *stored != "nothing" => format!(" with {stored}"),
+                    _ => String::new(),
+                };
                 format!(
-                    "`{}` ({} of {} seeds)",
+                    "`{}`{with} ({} of {} seeds)",
                     name(arm),
                     arm.diverged.len(),
                     verdict.n_seeds

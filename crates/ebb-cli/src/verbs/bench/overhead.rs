@@ -57,10 +57,24 @@ struct Run {
     step_seconds: f64,
     /// At the end of an experience, the mean.
     end_seconds: f64,
-    /// Rows through the network, forward and backward, in steps.
+    /// Rows through the network, forward and backward, the ends of experiences included.
     rows: f64,
     kept_bytes: f64,
     peak_bytes: f64,
+}
+
+/// A method that could not be run here.
+#[derive(Clone, Debug, Serialize)]
+struct Skipped {
+    method: String,
+    batch: usize,
+    reason: String,
+}
+
+impl Skipped {
+    fn is(&self, method: &MethodCard, batch: usize) -> bool {
+        self.method == method.name && self.batch == batch
+    }
 }
 
 /// A method at a batch size, against fine-tuning.
@@ -86,7 +100,7 @@ struct Figures {
     threads: usize,
     lines: Vec<Line>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    skipped: Vec<String>,
+    skipped: Vec<Skipped>,
     runs: Vec<Run>,
 }
 
@@ -129,18 +143,23 @@ impl Overhead {
         let data = around.data_dir()?;
         let fine_tuning = find("fine-tune")?;
         let mut runs = Vec::new();
-        let mut skipped: Vec<String> = Vec::new();
+        let mut skipped: Vec<Skipped> = Vec::new();
         for &batch in &self.batch {
             for turn in 0..self.rounds {
                 runs.push(one(fine_tuning, batch, turn, place.path(), &data)?);
                 for method in methods.iter().filter(|m| m.name != fine_tuning.name) {
-                    if skipped.iter().any(|name| name == method.name) {
+                    if skipped.iter().any(|s| s.is(method, batch)) {
                         continue;
                     }
                     match one(method, batch, turn, place.path(), &data) {
                         Ok(run) => runs.push(run),
-                        // Some ask for another network; who is named must run.
-                        Err(_) if self.methods.is_empty() => skipped.push(method.name.to_owned()),
+                        // Some ask for another network; who is named must run, and who ran once
+                        // must run again.
+                        Err(e) if self.methods.is_empty() && turn == 0 => skipped.push(Skipped {
+                            method: method.name.to_owned(),
+                            batch,
+                            reason: e.to_string().lines().next().unwrap_or_default().to_owned(),
+                        }),
                         Err(e) => return Err(e),
                     }
                 }
@@ -304,12 +323,10 @@ impl Figures {
             );
         }
         if !self.skipped.is_empty() {
-            let names = self.skipped.iter().map(|s| format!("`{s}`"));
-            let names = names.collect::<Vec<_>>().join(", ");
-            let _ = writeln!(
-                text,
-                "\nNot measured, since they ask for another network or stream, or diverge here: {names}."
-            );
+            text.push_str("\nNot measured, with the program's own word why:\n\n");
+            for s in &self.skipped {
+                let _ = writeln!(text, "- `{}` at batch {}: {}", s.method, s.batch, s.reason);
+            }
         }
         text
     }
