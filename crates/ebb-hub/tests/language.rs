@@ -214,7 +214,7 @@ fn adapters_of_another_kind_or_model_are_refused() {
         assert!(Adapter::open(dir.path()).is_err(), "{key}");
     }
     let adapter = Adapter::open(&from).expect("an adapter");
-    let mut other = weights(&fixtures().join("qwen2.safetensors"));
+    let mut other = weights(&fixtures().join("gpt2.safetensors"));
     assert!(matches!(
         adapter.merge_into(&mut other),
         Err(Error::Mismatch(_))
