@@ -121,6 +121,9 @@ fn environment(now: u64) -> Result<Environment<'static>> {
         .lstrip_blocks(true)
         .build();
     let mut environment = Environment::new();
+    // A template comes from outside and might never end: the longest conversations take a
+    // thousandth of this.
+    environment.set_fuel(Some(100_000_000));
     environment.set_syntax(lines.map_err(|e| syntax(&e))?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(|out, state, value| {

@@ -27,7 +27,7 @@ pub use adapter::{Adapter, AdapterConfig, Pair};
 pub use chat::{ChatOptions, ChatTemplate, Message};
 pub use error::{Error, Result};
 pub use folder::Folder;
-pub use gguf::{BlockType, Gguf, MetaValue};
+pub use gguf::{BlockType, Gguf, MetaArray, MetaValue};
 pub use number::NumberType;
 pub use tensors::{TensorInfo, Tensors};
 pub use tokenizer::{SpecialTokens, Tokenizer};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::chat::ChatTemplate;
 use crate::error::{At, Error, Result};
 use crate::folder::object;
-use crate::gguf::{Gguf, MetaValue};
+use crate::gguf::{Gguf, MetaArray, MetaValue};
 use crate::tensors::Tensors;
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -77,8 +78,9 @@ impl Tokenizer {
             return Err(Error::missing(folder, what));
         }
         let bytes = fs::read(&path).at("read", &path)?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|e| Error::damaged(&path, format!("it is no tokenizer ({e})")))?;
+        let json = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::damaged(&path, format!("it has no valid tokenizer ({e})")))?;
+        let inner = build(&path, &json)?;
         let config = object(&folder.join(CONFIG))?.unwrap_or_default();
         let token = |key: &str| match config.get(key)? {
             Value::String(token) => Some(token.clone()),
@@ -112,9 +114,7 @@ impl Tokenizer {
     /// known; [`Error::Damaged`] where the vocabulary contradicts itself.
     pub fn from_gguf(gguf: &Gguf) -> Result<Tokenizer> {
         let vocabulary = Vocabulary::of(gguf)?;
-        let json = vocabulary.tokenizer()?.to_string();
-        let inner = tokenizers::Tokenizer::from_bytes(json.as_bytes())
-            .map_err(|e| Error::damaged(gguf.path(), format!("it has no valid tokenizer ({e})")))?;
+        let inner = build(gguf.path(), &vocabulary.tokenizer()?)?;
         let special = SpecialTokens {
             bos: vocabulary.named("bos_token_id")?.map(str::to_owned),
             eos: vocabulary.named("eos_token_id")?.map(str::to_owned),
@@ -134,10 +134,10 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenize`].
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, special);
+        let encoding = unpanicked(|| self.inner.encode_fast(text, special));
         encoding
             .map(|e| e.get_ids().to_vec())
-            .map_err(|e| Error::Tokenize(e.to_string()))
+            .map_err(Error::Tokenize)
     }
 
     /// Text of tokens, with special tokens or without.
@@ -145,9 +145,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenize`].
     pub fn decode(&self, ids: &[u32], special: bool) -> Result<String> {
-        self.inner
-            .decode(ids, !special)
-            .map_err(|e| Error::Tokenize(e.to_string()))
+        unpanicked(|| self.inner.decode(ids, !special)).map_err(Error::Tokenize)
     }
 
     /// The number of a token.
@@ -210,6 +208,78 @@ impl Tokenizer {
     }
 }
 
+/// What the library says, or that it gave up: it panics on some contradictions that the checks of
+/// [`build`] do not know.
+fn unpanicked<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("`{TOKENIZER}` contradicts itself")),
+    }
+}
+
+/// A `tokenizer.json`. Its truncation and padding are left aside, as `transformers` does: they
+/// are what some earlier call asked for.
+fn build(path: &Path, json: &Value) -> Result<tokenizers::Tokenizer> {
+    let no_tokenizer = |e: String| Error::damaged(path, format!("it has no valid tokenizer ({e})"));
+    if json.get("normalizer").is_some_and(is_precompiled) {
+        let what = "its normalizer is a compiled table of SentencePiece, which no model has that is \
+                    read here";
+        return Err(Error::unsupported(path, what));
+    }
+    merges_fit(&json["model"]).map_err(no_tokenizer)?;
+    // Written anew: of a key that a file has twice, the library must see what was checked.
+    let text = json.to_string();
+    let mut tokenizer =
+        unpanicked(|| tokenizers::Tokenizer::from_bytes(text.as_bytes())).map_err(no_tokenizer)?;
+    tokenizer.with_padding(None);
+    tokenizer
+        .with_truncation(None)
+        .map_err(|e| no_tokenizer(e.to_string()))?;
+    Ok(tokenizer)
+}
+
+/// Whether this normalizer, or one inside it, is a table that the library believes unread: four
+/// bytes of it can ask for gigabytes.
+fn is_precompiled(normalizer: &Value) -> bool {
+    match normalizer {
+        Value::Object(map) => {
+            map.contains_key("precompiled_charsmap")
+                || map.get("type").is_some_and(|t| t == "Precompiled")
+                || map.values().any(is_precompiled)
+        }
+        Value::Array(several) => several.iter().any(is_precompiled),
+        _ => false,
+    }
+}
+
+/// Whether two tokens that are merged make a token: the library takes it for granted.
+fn merges_fit(model: &Value) -> std::result::Result<(), String> {
+    let (Some(vocabulary), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
+    else {
+        return Ok(());
+    };
+    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or("");
+    for merge in merges {
+        let parts = match merge {
+            Value::String(merge) => merge.split_once(' '),
+            Value::Array(parts) => match &parts[..] {
+                [left, right] => left.as_str().zip(right.as_str()),
+                _ => None,
+            },
+            _ => None,
+        };
+        // What has no two parts the library refuses by itself.
+        let Some((left, right)) = parts else { continue };
+        let end = right.get(prefix.len()..);
+        if !end.is_some_and(|end| vocabulary.contains_key(&format!("{left}{end}"))) {
+            return Err(format!(
+                "`{left}` and `{right}` merge to no token of the vocabulary"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// One template, or the one called `default` of several.
 fn default_template(value: &Value) -> Option<String> {
     match value {
@@ -228,6 +298,10 @@ fn default_template(value: &Value) -> Option<String> {
 const NORMAL: usize = 1;
 const CONTROL: usize = 3;
 const USER_DEFINED: usize = 4;
+
+/// More bytes than any token of a SentencePiece vocabulary has: the published ones end at a
+/// hundred.
+const LONGEST_TOKEN: usize = 1 << 10;
 
 /// The words of the texts that Llama 3 and Qwen 2 were split into; they differ in how many digits
 /// stay together.
@@ -253,23 +327,21 @@ struct Vocabulary<'a> {
 
 impl<'a> Vocabulary<'a> {
     fn of(gguf: &'a Gguf) -> Result<Vocabulary<'a>> {
-        let texts = |name: &str| -> Option<Vec<&'a str>> {
-            let list = gguf.metadata().get(name)?.as_array()?;
-            list.iter().map(MetaValue::as_str).collect()
+        let list = |name: &str| gguf.metadata().get(name).and_then(MetaValue::as_array);
+        let tokens = list("tokenizer.ggml.tokens").and_then(MetaArray::texts);
+        let tokens: Vec<&str> = match tokens {
+            Some(tokens) => tokens.iter().map(String::as_str).collect(),
+            None => {
+                let what = "vocabulary: take the tokenizer of the model's folder";
+                return Err(Error::missing(gguf.path(), what));
+            }
         };
-        let tokens = texts("tokenizer.ggml.tokens").ok_or_else(|| {
-            Error::missing(
-                gguf.path(),
-                "vocabulary: take the tokenizer of the model's folder",
-            )
-        })?;
         let kinds = match gguf.metadata().get("tokenizer.ggml.token_type") {
             None => vec![NORMAL; tokens.len()],
             Some(kinds) => {
-                let kinds = kinds.as_array().unwrap_or_default().iter();
-                kinds
-                    .map(|kind| kind.as_usize().unwrap_or(NORMAL))
-                    .collect()
+                let kinds = kinds.as_array().and_then(MetaArray::numbers);
+                let kinds = kinds.unwrap_or_default().into_iter();
+                kinds.map(|kind| kind as usize).collect()
             }
         };
         if kinds.len() != tokens.len() {
@@ -437,9 +509,10 @@ impl<'a> Vocabulary<'a> {
         let merges = self
             .get("merges")
             .and_then(MetaValue::as_array)
+            .and_then(MetaArray::texts)
             .ok_or_else(|| Error::damaged(self.gguf.path(), "its tokenizer has no merges"))?;
         let merges = merges.iter().map(|merge| {
-            let (left, right) = merge.as_str()?.split_once(' ')?;
+            let (left, right) = merge.split_once(' ')?;
             Some(json!([left, right]))
         });
         let merges: Option<Vec<Value>> = merges.collect();
@@ -457,11 +530,10 @@ impl<'a> Vocabulary<'a> {
     /// SentencePiece's: spaces are a letter, and the pair whose token scores highest is merged
     /// first. The list of merges that this amounts to is made from the scores.
     fn sentence_piece(&self) -> Result<(Value, Value, Value, Value, bool)> {
-        let scores: Option<Vec<f64>> = self
+        let scores = self
             .get("scores")
             .and_then(MetaValue::as_array)
-            .and_then(|scores| scores.iter().map(MetaValue::as_f64).collect());
-        let scores = scores
+            .and_then(MetaArray::numbers)
             .filter(|scores| scores.len() == self.tokens.len())
             .ok_or_else(|| {
                 Error::damaged(
@@ -479,6 +551,11 @@ impl<'a> Vocabulary<'a> {
         for (id, token) in self.tokens.iter().enumerate() {
             if self.kinds[id] != NORMAL {
                 continue;
+            }
+            // Every place to cut it is tried: the time grows with the square of its length.
+            if token.len() > LONGEST_TOKEN {
+                let what = format!("token {id} has {} bytes", token.len());
+                return Err(Error::damaged(self.gguf.path(), what));
             }
             let first = merges.len();
             for (at, _) in token.char_indices().skip(1) {

@@ -8,6 +8,7 @@ use crate::error::{At, Error, Result};
 use crate::folder::INDEX;
 use crate::number::NumberType;
 use crate::safetensors_file;
+use crate::tokenizer::Tokenizer;
 
 /// What of a tokenizer and of generation is carried over as it is.
 const COMPANIONS: [&str; 10] = [
@@ -83,6 +84,17 @@ impl FolderWriter {
     pub fn text(mut self, name: impl Into<String>, text: impl Into<String>) -> FolderWriter {
         self.texts.push((name.into(), text.into()));
         self
+    }
+
+    /// Adds this tokenizer and its chat template, as [`Tokenizer::files`] spells them.
+    ///
+    /// # Errors
+    /// [`Error::Tokenize`].
+    pub fn tokenizer(mut self, tokenizer: &Tokenizer) -> Result<FolderWriter> {
+        for (name, text) in tokenizer.files()? {
+            self = self.text(name, text);
+        }
+        Ok(self)
     }
 
     /// Writes the folder: all of it, or nothing.

@@ -4,8 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebb_hub::{BlockType, Error, Folder, FolderWriter, Gguf, MetaValue, NumberType, Tensors};
-use ebb_space::Key;
+use ebb_hub::{BlockType, Error, Folder, FolderWriter, Gguf, NumberType, Tensors};
 use serde_json::{Map, Value, json};
 
 fn fixtures() -> PathBuf {
@@ -40,12 +39,11 @@ fn every_block_type_is_dequantised_to_the_bits_of_the_gguf_package() {
     let gguf = Gguf::open(fixtures().join("blocks.gguf")).expect("a file");
     let expected = floats(&fixtures().join("blocks.f32"));
     let types = gguf.metadata()["test.types"].as_array().expect("a list");
+    let types = types.texts().expect("texts");
     assert_eq!(types.len(), 11);
     for (i, kind) in types.iter().enumerate() {
         let name = format!("model.layers.{i}.mlp.up_proj.weight");
-        let found = gguf
-            .block_type(&name)
-            .map(|b| MetaValue::Text(format!("{b:?}")));
+        let found = gguf.block_type(&name).map(|b| format!("{b:?}"));
         assert_eq!(found.as_ref(), Some(kind));
         let values = gguf.read(&name).expect("a tensor");
         let expected = &expected[1024 * i..][..1024];
@@ -243,62 +241,5 @@ fn a_gguf_file_of_another_kind_is_refused_by_name() {
         let mut bytes = llama.clone();
         bytes[at..at + 8].fill(255);
         refuse(&bytes, "");
-    }
-}
-
-/// Reads everything that can be read.
-fn use_gguf(path: &Path) {
-    if let Ok(gguf) = Gguf::open(path) {
-        for info in gguf.tensors() {
-            let _ = gguf.read(&info.name);
-        }
-        let _ = gguf.config();
-    }
-}
-
-#[test]
-fn damaged_files_are_refused_or_read_and_never_panic() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let key = Key::new(3, "damage");
-    fs::write(dir.path().join("config.json"), "{}").expect("written");
-    let gguf = dir.path().join("x.gguf");
-    let tensors = dir.path().join("model.safetensors");
-    for name in [
-        "llama.gguf",
-        "blocks.gguf",
-        "gptneox.gguf",
-        "llama.safetensors",
-    ] {
-        let whole = fs::read(fixtures().join(name)).expect("a fixture");
-        let header = whole.len().min(2000) as u64;
-        let key = key.sub(name);
-        for round in 0..600 {
-            let draw = |what: u64| key.at(round).draw(what);
-            let mut bytes = whole.clone();
-            match round % 3 {
-                0 => bytes.truncate((draw(0) % whole.len() as u64) as usize),
-                // Single bytes, most of which are where the structure is.
-                1 => {
-                    for i in 0..1 + draw(1) % 4 {
-                        bytes[(draw(2 + i) % header) as usize] = draw(8 + i) as u8;
-                    }
-                }
-                // A whole number that is too large, or zero.
-                _ => {
-                    let at = (draw(1) % header) as usize;
-                    let end = (at + 8).min(bytes.len());
-                    bytes[at..end].fill(if draw(2) % 2 == 0 { 255 } else { 0 });
-                }
-            }
-            if name.ends_with("gguf") {
-                fs::write(&gguf, &bytes).expect("written");
-                use_gguf(&gguf);
-            } else {
-                fs::write(&tensors, &bytes).expect("written");
-                if let Ok(folder) = Folder::open(dir.path()) {
-                    let _ = folder.load_all();
-                }
-            }
-        }
     }
 }

@@ -8,7 +8,6 @@ use ebb_hub::{
     Adapter, AdapterConfig, ChatOptions, ChatTemplate, Error, Folder, Gguf, Message, Tensors,
     Tokenizer,
 };
-use ebb_space::Key;
 use serde_json::{Map, Value};
 
 fn fixtures() -> PathBuf {
@@ -50,7 +49,10 @@ fn tokenizers_of_folders_and_of_gguf_files_agree_with_transformers() {
         let gguf = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
         for (tokenizer, from) in [(&folder, "folder"), (&gguf, "gguf")] {
             agrees(tokenizer, rows, false, &format!("{kind} of a {from}"));
-            assert_eq!(tokenizer.len(), 360);
+            let stored = fs::read(fixtures().join(format!("tokenizer-{kind}/tokenizer.json")));
+            let stored: Value = serde_json::from_slice(&stored.expect("a fixture")).expect("JSON");
+            let words = stored["model"]["vocab"].as_object().expect("tokens");
+            assert_eq!(tokenizer.len(), words.len());
             assert_eq!(tokenizer.id("<|im_end|>"), Some(2));
             assert_eq!(tokenizer.token(1).as_deref(), Some("<|im_start|>"));
             assert_eq!(tokenizer.special().bos.as_deref(), Some("<|im_start|>"));
@@ -102,7 +104,7 @@ fn what_a_tokenizer_lacks_is_said() {
     fs::write(dir.path().join("vocab.json"), "{}").expect("written");
     error("older format");
     fs::write(dir.path().join("tokenizer.json"), "{}").expect("written");
-    error("no tokenizer");
+    error("no valid tokenizer");
     let from = fixtures().join("tokenizer-gpt-2/tokenizer.json");
     fs::copy(from, dir.path().join("tokenizer.json")).expect("copied");
     let plain = Tokenizer::open(dir.path()).expect("a tokenizer");
@@ -224,52 +226,4 @@ fn adapters_of_another_kind_or_model_are_refused() {
         [("q".into(), 3, vec![0.0; 4], vec![])],
     );
     assert!(matches!(odd, Err(Error::Mismatch(_))));
-}
-
-#[test]
-fn damaged_tokenizers_and_adapters_are_refused_or_read_and_never_panic() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let key = Key::new(5, "damage");
-    let gguf = dir.path().join("x.gguf");
-    let damage = |whole: &[u8], round: u64, from: u64| {
-        let draw = |what: u64| key.at(round).draw(what);
-        let mut bytes = whole.to_vec();
-        for i in 0..1 + draw(1) % 4 {
-            let at = from + draw(2 + i) % (bytes.len() as u64 - from);
-            bytes[at as usize] = draw(8 + i) as u8;
-        }
-        bytes
-    };
-    for name in ["tokenizer-smollm.gguf", "tokenizer-spm.gguf"] {
-        let whole = fs::read(fixtures().join(name)).expect("a fixture");
-        for round in 0..300 {
-            fs::write(&gguf, damage(&whole, round, 24)).expect("written");
-            if let Ok(tokenizer) = Gguf::open(&gguf).and_then(|g| Tokenizer::from_gguf(&g)) {
-                let _ = tokenizer
-                    .encode("it's 12 déjà\n", true)
-                    .and_then(|ids| tokenizer.decode(&ids, true));
-                let _ = tokenizer.chat();
-            }
-        }
-    }
-    for (name, from) in [
-        ("tokenizer-qwen2", "tokenizer.json"),
-        ("adapter-plain", "adapter_config.json"),
-        ("adapter-plain", "adapter_model.safetensors"),
-    ] {
-        let source = fixtures().join(name);
-        for file in fs::read_dir(&source).expect("a folder") {
-            let file = file.expect("a file");
-            fs::copy(file.path(), dir.path().join(file.file_name())).expect("copied");
-        }
-        let whole = fs::read(source.join(from)).expect("a fixture");
-        for round in 0..300 {
-            fs::write(dir.path().join(from), damage(&whole, round, 0)).expect("written");
-            if let Ok(tokenizer) = Tokenizer::open(dir.path()) {
-                let _ = tokenizer.encode("it's 12 déjà\n", true);
-            }
-            let _ = Adapter::open(dir.path());
-        }
-        fs::write(dir.path().join(from), &whole).expect("written");
-    }
 }

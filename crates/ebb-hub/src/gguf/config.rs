@@ -232,7 +232,11 @@ impl Keys<'_> {
     }
 
     fn float(&self, key: &str) -> Result<f64> {
-        let value = self.get(key).and_then(MetaValue::as_f64).map(shortest);
+        let value = self
+            .get(key)
+            .and_then(MetaValue::as_f64)
+            .filter(|v| v.is_finite())
+            .map(shortest);
         let missing = || {
             let what = format!("its metadata have no number `{}`", self.name(key));
             Error::damaged(self.0.path(), what)

@@ -17,7 +17,7 @@ use crate::tensors::{TensorInfo, Tensors, absent, same_length};
 use names::{Change, Place};
 
 pub use blocks::BlockType;
-pub use parse::MetaValue;
+pub use parse::{MetaArray, MetaValue};
 
 /// The kinds of model that are read from GGUF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +160,7 @@ impl Gguf {
                 ));
             }
         }
+        apart(path, found.values())?;
         let (tensors, stored) = found.into_values().unzip();
         Ok(Gguf {
             file,
@@ -227,6 +228,24 @@ impl Tensors for Gguf {
         }
         Ok(())
     }
+}
+
+/// Refuses tensors that share bytes: together they would be larger than the file.
+fn apart<'a>(path: &Path, found: impl Iterator<Item = &'a (TensorInfo, Stored)>) -> Result<()> {
+    let mut placed: Vec<_> = found
+        .map(|(info, stored)| (&stored.range, &info.name))
+        .filter(|(range, _)| !range.is_empty())
+        .collect();
+    placed.sort_unstable_by_key(|(range, _)| range.start);
+    for pair in placed.windows(2) {
+        if let [(first, name), (second, other)] = pair
+            && first.end > second.start
+        {
+            let what = format!("tensors `{name}` and `{other}` lie in the same place");
+            return Err(Error::damaged(path, what));
+        }
+    }
+    Ok(())
 }
 
 /// Where the bytes of a tensor lie, from its shape and its offset in the data.

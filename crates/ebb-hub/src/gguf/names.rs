@@ -61,10 +61,16 @@ impl Change {
     pub(super) fn fits(self, rows: usize) -> bool {
         match self {
             Change::Same | Change::PlusOne | Change::Transposed => true,
-            Change::Rotary { heads } => heads > 0 && rows.is_multiple_of(2 * heads),
-            Change::Fused { heads } => heads > 0 && rows.is_multiple_of(3 * heads),
+            Change::Rotary { heads } => shares(rows, heads, 2),
+            Change::Fused { heads } => shares(rows, heads, 3),
         }
     }
+}
+
+/// Whether every head has the same number of rows, in so many parts, and at least one in each.
+fn shares(rows: usize, heads: usize, parts: usize) -> bool {
+    let all = heads.checked_mul(parts);
+    all.is_some_and(|all| all > 0 && rows >= all && rows.is_multiple_of(all))
 }
 
 fn gather_rows(

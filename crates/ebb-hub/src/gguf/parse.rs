@@ -19,8 +19,63 @@ pub enum MetaValue {
     Bool(bool),
     /// UTF-8.
     Text(String),
-    /// Values of one type.
-    Array(Vec<MetaValue>),
+    /// A list.
+    Array(MetaArray),
+}
+
+/// A list of the metadata: its values are all of one type, and are kept as tightly, for a
+/// vocabulary has a hundred thousand of them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetaArray {
+    /// Unsigned integers.
+    Unsigned(Vec<u64>),
+    /// Signed integers.
+    Signed(Vec<i64>),
+    /// 32 or 64 bits.
+    Float(Vec<f64>),
+    /// True or false.
+    Bool(Vec<bool>),
+    /// UTF-8.
+    Text(Vec<String>),
+    /// Lists of lists.
+    Array(Vec<MetaArray>),
+}
+
+impl MetaArray {
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        match self {
+            MetaArray::Unsigned(values) => values.len(),
+            MetaArray::Signed(values) => values.len(),
+            MetaArray::Float(values) => values.len(),
+            MetaArray::Bool(values) => values.len(),
+            MetaArray::Text(values) => values.len(),
+            MetaArray::Array(values) => values.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values, if they are texts.
+    pub fn texts(&self) -> Option<&[String]> {
+        match self {
+            MetaArray::Text(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The values, if they are numbers of any kind. Integers beyond 2^53 are rounded.
+    pub fn numbers(&self) -> Option<Vec<f64>> {
+        match self {
+            MetaArray::Unsigned(values) => Some(values.iter().map(|&v| v as f64).collect()),
+            MetaArray::Signed(values) => Some(values.iter().map(|&v| v as f64).collect()),
+            MetaArray::Float(values) => Some(values.clone()),
+            _ => None,
+        }
+    }
 }
 
 impl MetaValue {
@@ -60,7 +115,7 @@ impl MetaValue {
     }
 
     /// A list.
-    pub fn as_array(&self) -> Option<&[MetaValue]> {
+    pub fn as_array(&self) -> Option<&MetaArray> {
         match self {
             MetaValue::Array(values) => Some(values),
             _ => None,
@@ -91,7 +146,6 @@ pub(super) struct Parsed {
 /// More of either than any model has; a file that claims more lies.
 const MOST_DIMENSIONS: u32 = 4;
 const DEEPEST_ARRAY: u32 = 4;
-const LONGEST_ARRAY: u64 = 1 << 24;
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Parsed> {
     let mut input = Input { path, bytes, at: 0 };
@@ -124,7 +178,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Parsed> {
     for _ in 0..entries {
         let key = input.text("a metadata key")?;
         let kind = input.u32(&key)?;
-        let value = input.value(kind, &key, 0)?;
+        let value = input.value(kind, &key)?;
         if metadata.insert(key.clone(), value).is_some() {
             return Err(input.damaged(format!("its metadata have `{key}` twice")));
         }
@@ -204,7 +258,15 @@ impl<'a> Input<'a> {
             .map_err(|e| self.damaged(format!("`{what}` is not UTF-8 ({e})")))
     }
 
-    fn value(&mut self, kind: u32, key: &str, depth: u32) -> Result<MetaValue> {
+    fn boolean(&mut self, what: &str) -> Result<bool> {
+        match self.array(what)? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [other] => Err(self.damaged(format!("`{what}` is {other}, neither true nor false"))),
+        }
+    }
+
+    fn value(&mut self, kind: u32, key: &str) -> Result<MetaValue> {
         Ok(match kind {
             0 => MetaValue::Unsigned(u8::from_le_bytes(self.array(key)?).into()),
             1 => MetaValue::Signed(i8::from_le_bytes(self.array(key)?).into()),
@@ -213,35 +275,80 @@ impl<'a> Input<'a> {
             4 => MetaValue::Unsigned(self.u32(key)?.into()),
             5 => MetaValue::Signed(i32::from_le_bytes(self.array(key)?).into()),
             6 => MetaValue::Float(f32::from_le_bytes(self.array(key)?).into()),
-            7 => match self.array(key)? {
-                [0] => MetaValue::Bool(false),
-                [1] => MetaValue::Bool(true),
-                [other] => {
-                    return Err(self.damaged(format!("`{key}` is {other}, neither true nor false")));
-                }
-            },
+            7 => MetaValue::Bool(self.boolean(key)?),
             8 => MetaValue::Text(self.text(key)?),
-            9 if depth < DEEPEST_ARRAY => {
-                let kind = self.u32(key)?;
-                let len = self.u64(key)?;
-                if len > LONGEST_ARRAY {
-                    return Err(self.damaged(format!("`{key}` is a list of {len} values")));
-                }
-                // Nothing is set aside for what the file claims: it is read until it ends.
-                let mut values = Vec::new();
-                for _ in 0..len {
-                    values.push(self.value(kind, key, depth + 1)?);
-                }
-                MetaValue::Array(values)
-            }
-            9 => return Err(self.damaged(format!("`{key}` is a list of lists of lists"))),
+            9 => MetaValue::Array(self.list(key, 0)?),
             10 => MetaValue::Unsigned(self.u64(key)?),
             11 => MetaValue::Signed(i64::from_le_bytes(self.array(key)?)),
             12 => MetaValue::Float(f64::from_le_bytes(self.array(key)?)),
-            other => {
-                return Err(self.damaged(format!("`{key}` is of type {other}, there are 0 to 12")));
-            }
+            other => return Err(self.unknown_type(key, other)),
         })
+    }
+
+    fn list(&mut self, key: &str, depth: u32) -> Result<MetaArray> {
+        if depth == DEEPEST_ARRAY {
+            return Err(self.damaged(format!("`{key}` is a list of lists of lists of lists")));
+        }
+        let kind = self.u32(key)?;
+        // What one value takes in the file, at least.
+        let bytes = match kind {
+            0 | 1 | 7 => 1,
+            2 | 3 => 2,
+            4..=6 => 4,
+            8 | 10..=12 => 8,
+            9 => 12,
+            other => return Err(self.unknown_type(key, other)),
+        };
+        let len = self.u64(key)?;
+        let left = self.bytes.len() - self.at;
+        // No more is set aside than the file can fill.
+        let Some(len) = usize::try_from(len).ok().filter(|&len| len <= left / bytes) else {
+            let what = format!("`{key}` is a list of {len} values and {left} bytes are left");
+            return Err(self.damaged(what));
+        };
+        Ok(match kind {
+            0 => {
+                MetaArray::Unsigned(self.many(len, |i| i.array(key).map(|[v]: [u8; 1]| v.into()))?)
+            }
+            1 => {
+                MetaArray::Signed(self.many(len, |i| Ok(i8::from_le_bytes(i.array(key)?).into()))?)
+            }
+            2 => {
+                let read = |i: &mut Self| Ok(u16::from_le_bytes(i.array(key)?).into());
+                MetaArray::Unsigned(self.many(len, read)?)
+            }
+            3 => {
+                let read = |i: &mut Self| Ok(i16::from_le_bytes(i.array(key)?).into());
+                MetaArray::Signed(self.many(len, read)?)
+            }
+            4 => MetaArray::Unsigned(self.many(len, |i| i.u32(key).map(u64::from))?),
+            5 => {
+                let read = |i: &mut Self| Ok(i32::from_le_bytes(i.array(key)?).into());
+                MetaArray::Signed(self.many(len, read)?)
+            }
+            6 => {
+                let read = |i: &mut Self| Ok(f32::from_le_bytes(i.array(key)?).into());
+                MetaArray::Float(self.many(len, read)?)
+            }
+            7 => MetaArray::Bool(self.many(len, |i| i.boolean(key))?),
+            8 => MetaArray::Text(self.many(len, |i| i.text(key))?),
+            9 => MetaArray::Array(self.many(len, |i| i.list(key, depth + 1))?),
+            10 => MetaArray::Unsigned(self.many(len, |i| i.u64(key))?),
+            11 => MetaArray::Signed(self.many(len, |i| i.array(key).map(i64::from_le_bytes))?),
+            _ => MetaArray::Float(self.many(len, |i| i.array(key).map(f64::from_le_bytes))?),
+        })
+    }
+
+    fn many<T>(&mut self, len: usize, read: impl Fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let mut values = Vec::with_capacity(len);
+        for _ in 0..len {
+            values.push(read(self)?);
+        }
+        Ok(values)
+    }
+
+    fn unknown_type(&self, key: &str, kind: u32) -> Error {
+        self.damaged(format!("`{key}` is of type {kind}, there are 0 to 12"))
     }
 
     fn line(&mut self) -> Result<Line> {
