@@ -227,6 +227,7 @@ fn build(path: &Path, json: &Value) -> Result<tokenizers::Tokenizer> {
         return Err(Error::unsupported(path, what));
     }
     merges_fit(&json["model"]).map_err(no_tokenizer)?;
+    ids_fit(json).map_err(no_tokenizer)?;
     // Written anew: of a key that a file has twice, the library must see what was checked.
     let text = json.to_string();
     let mut tokenizer =
@@ -250,6 +251,30 @@ fn is_precompiled(normalizer: &Value) -> bool {
         Value::Array(several) => several.iter().any(is_precompiled),
         _ => false,
     }
+}
+
+/// Whether tokens are numbered about as far as there are tokens: when it writes them the library
+/// counts up to the last.
+fn ids_fit(json: &Value) -> std::result::Result<(), String> {
+    let (vocabulary, added) = (&json["model"]["vocab"], &json["added_tokens"]);
+    let ids = vocabulary.as_object().into_iter().flat_map(Map::values);
+    let added = added
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|token| &token["id"]);
+    let (mut tokens, mut last) = (0, 0);
+    for id in ids.chain(added) {
+        tokens += 1;
+        last = last.max(id.as_u64().unwrap_or(0));
+    }
+    // A gap is no error: some vocabularies were filled up to a round number.
+    if last > 2 * tokens + 4096 {
+        return Err(format!(
+            "it has {tokens} tokens and numbers one of them {last}"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether two tokens that are merged make a token: the library takes it for granted.
