@@ -47,7 +47,7 @@ fn main() {
         slowest = slowest.max(took);
         let wrong = match result {
             Err(_) => Some("panic".to_owned()),
-            Ok((_, peak)) if peak > memory::allowed(bytes.len()) => {
+            Ok((_, peak)) if peak > target.allowed(bytes.len()) => {
                 Some(format!("{peak} bytes of memory"))
             }
             Ok(_) if took > SLOW => Some(format!("{took:?}")),

@@ -14,7 +14,7 @@ const ROUNDS: u64 = 1500;
 
 fn check(reader: &Reader, target: Target, bytes: &[u8], what: &str) -> bool {
     let (read, peak) = memory::peak(|| reader.read(target, bytes));
-    let allowed = memory::allowed(bytes.len());
+    let allowed = target.allowed(bytes.len());
     assert!(
         peak <= allowed,
         "{what}: {peak} bytes for a file of {}, {allowed} are allowed",

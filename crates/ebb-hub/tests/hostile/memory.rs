@@ -51,9 +51,3 @@ pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let result = work();
     (result, (PEAK.get() - before).max(0) as usize)
 }
-
-/// What reading a file may take: rules of a tokenizer are compiled, and JSON takes more room in
-/// memory than on paper; beyond that, memory grows with the file and with nothing that it claims.
-pub fn allowed(file: usize) -> usize {
-    (8 << 20) + 64 * file
-}

@@ -30,9 +30,25 @@ impl Target {
         ("config", Target::Config),
     ];
 
+    /// The most bytes that reading a file may take: JSON takes more room in memory than on paper,
+    /// and the rules of a tokenizer are compiled, up to a limit that their library has (two of ten
+    /// megabytes). Beyond that, memory grows with the file and with nothing that it claims.
+    pub fn allowed(self, file: usize) -> usize {
+        let rules = match self {
+            Target::Gguf | Target::Safetensors => 4 << 20,
+            Target::Tokenizer | Target::Config => 24 << 20,
+        };
+        rules + 64 * file
+    }
+
     /// Whole files, by name.
     pub fn seeds(self) -> Vec<(String, Vec<u8>)> {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        // The targets of `fuzz/` are a package of their own.
+        let fixtures = ["tests/fixtures", "../crates/ebb-hub/tests/fixtures"]
+            .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+            .into_iter()
+            .find(|folder| folder.is_dir())
+            .expect("a folder of fixtures");
         let read = |name: &str| {
             let bytes = fs::read(fixtures.join(name)).expect("a fixture");
             (name.to_owned(), bytes)
