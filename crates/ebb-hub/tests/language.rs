@@ -227,3 +227,55 @@ fn adapters_of_another_kind_or_model_are_refused() {
     );
     assert!(matches!(odd, Err(Error::Mismatch(_))));
 }
+
+#[test]
+fn what_the_library_of_tokenizers_would_believe_is_refused() {
+    let from = fixtures().join("written/byte-pairs-of-words.json");
+    let whole: Value = serde_json::from_slice(&fs::read(from).expect("a fixture")).expect("JSON");
+    let dir = tempfile::tempdir().expect("a folder");
+    let open = |change: &dyn Fn(&mut Value)| {
+        let mut json = whole.clone();
+        change(&mut json);
+        fs::write(dir.path().join("tokenizer.json"), json.to_string()).expect("written");
+        Tokenizer::open(dir.path())
+    };
+    let tokenizer = open(&|_| {}).expect("a tokenizer");
+    assert_eq!(tokenizer.encode("its", false).expect("tokens"), [6]);
+    let refused = |says: &str, change: &dyn Fn(&mut Value)| {
+        let error = open(change).expect_err("refused").to_string();
+        assert!(error.contains(says), "{error}");
+    };
+    refused("merge to no token", &|json| {
+        json["model"]["merges"][0] = "its</w> its</w>".into();
+    });
+    refused("numbers one of them", &|json| {
+        json["model"]["vocab"]["i"] = 4_000_000_000u32.into();
+    });
+    // Eight gigabytes, by the first four bytes of the table.
+    refused("compiled table", &|json| {
+        let table =
+            serde_json::json!({ "type": "Precompiled", "precompiled_charsmap": "/////w==" });
+        json["normalizer"] = serde_json::json!({ "type": "Sequence", "normalizers": [table] });
+    });
+    // The library panics on what is left by `stop`, when a text is decoded.
+    let cut = open(&|json| {
+        let strip = serde_json::json!({ "type": "Strip", "content": "i", "start": 0, "stop": 9 });
+        json["decoder"] = strip;
+    });
+    let cut = cut.expect("a tokenizer").decode(&[0], false);
+    assert!(matches!(cut, Err(Error::Tokenize(_))), "{cut:?}");
+}
+
+#[test]
+fn truncation_and_padding_of_a_file_are_left_aside() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let from = fixtures().join("written/word-piece.json");
+    fs::copy(from, dir.path().join("tokenizer.json")).expect("copied");
+    let tokenizer = Tokenizer::open(dir.path()).expect("a tokenizer");
+    for (text, ids) in [
+        ("its", vec![2, 3, 4]),
+        ("its its its", vec![2, 3, 4, 3, 4, 3, 4]),
+    ] {
+        assert_eq!(tokenizer.encode(text, true).expect("tokens"), ids);
+    }
+}
