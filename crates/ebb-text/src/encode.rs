@@ -170,9 +170,8 @@ impl<'a> Encoder<'a> {
         let mut tokens = Vec::new();
         let mut learn = Vec::new();
         let is_chat = matches!(example.body, Body::Chat(_));
-        // A template writes the first token itself.
-        let starts_itself = parts.iter().find_map(|(part, _)| part.first()).copied();
-        if !(is_chat && starts_itself.is_some() && starts_itself == self.before.first().copied()) {
+        // A template writes the first token itself, or means that there is none.
+        if !is_chat {
             tokens.extend(&self.before);
         }
         learn.resize(tokens.len(), false);
@@ -286,7 +285,8 @@ impl<'a> Encoder<'a> {
                     learn.truncate(length);
                 }
                 TooLong::CutStart => {
-                    let kept = self.before.len().min(length - 1);
+                    let begins = tokens.starts_with(&self.before);
+                    let kept = if begins { self.before.len() } else { 0 }.min(length - 1);
                     let cut = kept..kept + tokens.len() - length;
                     tokens.drain(cut.clone());
                     learn.drain(cut);

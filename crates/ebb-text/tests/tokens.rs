@@ -6,7 +6,8 @@ use std::path::Path;
 use ebb_hub::{ChatOptions, ChatTemplate, Gguf, Message, Tokenizer};
 use ebb_space::{ExampleId, Key};
 use ebb_text::{
-    Encoder, Encoding, Error, Example, Fill, Learn, NO_EXAMPLE, Packed, Sequence, TooLong, pack,
+    Encoder, Encoding, Error, Example, Fill, Learn, NO_EXAMPLE, Packed, Reader, Reading, Sequence,
+    TooLong, pack,
 };
 use serde_json::Map;
 
@@ -117,7 +118,8 @@ fn of_a_chat_every_answer_is_learnt_up_to_its_end() {
         Message::new("user", "bye"),
         Message::new("assistant", "so long"),
     ]);
-    let (learnt, all) = texts(&tokenizer, &one(&encoder, &example));
+    let sequence = one(&encoder, &example);
+    let (learnt, all) = texts(&tokenizer, &sequence);
     assert_eq!(learnt, "ho<|im_end|>so long<|im_end|>");
     assert_eq!(
         all,
@@ -125,6 +127,12 @@ fn of_a_chat_every_answer_is_learnt_up_to_its_end() {
          <|im_start|>assistant\nho<|im_end|>\n<|im_start|>user\nbye<|im_end|>\n\
          <|im_start|>assistant\nso long<|im_end|>\n"
     );
+    // The first token is never learnt, and what is asked of the model ends where an answer begins.
+    let first = sequence.learn.iter().position(|&l| l).expect("an answer");
+    let asked = tokenizer
+        .decode(&sequence.tokens[..first], true)
+        .expect("a text");
+    assert!(asked.ends_with("<|im_start|>assistant\n"), "{asked}");
 }
 
 #[test]
@@ -158,6 +166,46 @@ fn a_chat_without_a_template_or_with_one_that_rewrites_is_refused() {
     let encoder = encoder.with_template(refuses);
     let message = encoder.encode(&chat).expect_err("refused").to_string();
     assert!(message.contains("no system turns"), "{message}");
+}
+
+#[test]
+fn what_was_read_from_a_file_is_named_by_its_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("train.jsonl");
+    let lines = [
+        r#"{"text": "one two three four five six seven"}"#,
+        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#,
+    ];
+    std::fs::write(&path, lines.join("\n\n")).expect("written");
+    let gguf = Gguf::open(hub("tokenizer-spm.gguf")).expect("a file");
+    let spm = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
+    let encoder = Encoder::new(&spm, Encoding::new(5)).expect("an encoder");
+    let examples = Reader::open(&path, &Reading::default()).expect("opened");
+    let messages = examples.map(|example| {
+        let example = example.expect("an example");
+        encoder.encode(&example).expect_err("refused").to_string()
+    });
+    let messages: Vec<String> = messages.collect();
+    assert!(
+        messages[0].contains("train.jsonl`, line 1: "),
+        "{}",
+        messages[0]
+    );
+    assert!(
+        messages[0].contains("tokens are more than the 5 that fit"),
+        "{}",
+        messages[0]
+    );
+    assert!(
+        messages[1].contains("train.jsonl`, line 3: it is a chat"),
+        "{}",
+        messages[1]
+    );
+    assert!(
+        messages[1].contains("this is a base model"),
+        "{}",
+        messages[1]
+    );
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Modular {
                 "a modulus is from 2 to 1000, not {p}"
             )));
         }
-        if self.operation == Operation::Divide && (2..p).any(|d| p % d == 0) {
+        if self.operation == Operation::Divide && (2..p).any(|d| p.is_multiple_of(d)) {
             return Err(Error::Setting(format!(
                 "{p} is no prime, so not every number divides modulo it: take a prime or another \
                  operation"
