@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod cnn;
+pub mod decoder;
 mod heads;
 pub mod init;
 pub mod key_value;
@@ -21,6 +22,7 @@ pub mod vae;
 mod word_or_table;
 
 pub use activation::ActivationKind;
+pub use decoder::{Decoder, DecoderConfig, Packing};
 pub use heads::{HeadKind, HeadPlan};
 pub use init::Init;
 pub use model::{Leaves, Model};
