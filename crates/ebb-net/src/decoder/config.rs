@@ -185,10 +185,10 @@ struct Raw {
 #[serde(untagged)]
 enum RawRopes {
     ByLayer {
-        full_attention: RawRope,
-        sliding_attention: RawRope,
+        full_attention: Box<RawRope>,
+        sliding_attention: Box<RawRope>,
     },
-    One(RawRope),
+    One(Box<RawRope>),
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -351,7 +351,7 @@ impl Block {
                 (factor, fits)
             }
         };
-        if !fits || !(factor.is_finite() && factor >= 1.0) {
+        if !(fits && factor.is_finite() && factor >= 1.0) {
             return refuse(format!(
                 "this rotary scaling makes no sense: {:?}",
                 rotary.scaling
@@ -576,10 +576,10 @@ impl Raw {
                 full_attention,
                 sliding_attention,
             }) => match slides {
-                true => sliding_attention.clone(),
-                false => full_attention.clone(),
+                true => sliding_attention.as_ref().clone(),
+                false => full_attention.as_ref().clone(),
             },
-            Some(RawRopes::One(rope)) => rope.clone(),
+            Some(RawRopes::One(rope)) => rope.as_ref().clone(),
             // Gemma 3 stretches the layers that see everything, not those with a window.
             None if gemma3 && slides => RawRope {
                 rope_theta: self.rope_local_base_freq,
