@@ -4,6 +4,7 @@
 //! caps its scores. Query heads that share a key head are stacked along the positions, so that no
 //! key and no value is repeated in memory.
 
+use super::cache::KeysValues;
 use super::linear::{Around, Linear};
 use super::norm::Norm;
 use super::rope::Rotation;
@@ -64,12 +65,14 @@ impl Inside {
 
 impl Attention {
     /// `x` is `[rows, positions, width]`; `mask` is 0 where a query sees a key and −∞ where not,
-    /// `[rows or 1, 1, positions, positions]`.
+    /// `[rows or 1, 1, positions, keys]`. With a `past`, this pass's keys and values go there, from
+    /// the given slot on, and queries meet all that lie there.
     pub fn forward(
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         mask: &Tensor<4>,
+        past: Option<(&mut KeysValues, usize)>,
         pass: &mut Pass,
     ) -> Tensor<3> {
         let [rows, positions, _] = x.dims();
@@ -88,10 +91,15 @@ impl Attention {
         let q = pass.taps.at(&self.inside.queries, q);
         let k = pass.taps.at(&self.inside.keys, k);
         let v = pass.taps.at(&self.inside.values, v);
+        let [k, v] = match past {
+            Some((past, at)) => past.add(at, k, v),
+            None => [k, v],
+        };
+        let keys = k.dims()[2];
 
         let stacked = (q * self.scale).reshape([rows, g, h / g * positions, d]);
         let scores = stacked.matmul(k.swap_dims(2, 3));
-        let scores = scores.reshape([rows, h, positions, positions]);
+        let scores = scores.reshape([rows, h, positions, keys]);
         let scores = match self.cap {
             Some(c) => (scores / c).tanh() * c,
             None => scores,
@@ -100,7 +108,7 @@ impl Attention {
         let pattern = activation::softmax(scores + mask.clone(), 3);
         let pattern = pass.taps.at(&self.inside.pattern, pattern);
         let seen = pattern
-            .reshape([rows, g, h / g * positions, positions])
+            .reshape([rows, g, h / g * positions, keys])
             .matmul(v)
             .reshape([rows, h, positions, d])
             .swap_dims(1, 2)

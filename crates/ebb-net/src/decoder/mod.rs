@@ -22,6 +22,7 @@
 //!
 //! Dropout named in a `config.json` is not drawn: training passes equal evaluation passes.
 
+pub mod cache;
 pub mod config;
 pub mod rope;
 
@@ -30,6 +31,7 @@ mod linear;
 mod mlp;
 mod norm;
 
+pub use cache::Cache;
 pub use config::{Biases, Block, DecoderConfig, MODEL_TYPES, Names, Nonlinearity, NormKind};
 pub use rope::{Rotary, Scaling};
 
@@ -37,6 +39,7 @@ use crate::network::{Network, Output, Pass};
 use crate::{Error, Result};
 use attention::{Attention, Inside, Projection};
 use burn::tensor::{Device, Tensor, TensorData};
+use cache::KeysValues;
 use ebb_space::{Key, Layout, Weights};
 use linear::{Around, Linear, Parameters, Start, Stored};
 use mlp::Mlp;
@@ -221,9 +224,53 @@ impl Decoder {
     ) -> Output {
         let [rows, length] = x.dims();
         let c = &self.config;
+        let features = self.read(x, positions, documents, pass);
+        let logits = self.head.forward(features.clone(), pass);
+        let logits = self.cap(logits.reshape([rows * length, c.vocabulary]));
+        Output {
+            logits: by_row(rows, pass, "logits", logits),
+            features: features.reshape([rows * length, c.width]),
+        }
+    }
+
+    /// Everything before the last layer, `[rows, positions, width]`.
+    fn read(
+        &self,
+        x: Tensor<2>,
+        positions: &[u32],
+        documents: Option<&[u32]>,
+        pass: &mut Pass,
+    ) -> Tensor<3> {
+        let length = x.dims()[1];
         let device = x.device().without_autodiff();
         let kinds = positions.len() / length.max(1);
+        let mut stream = self.embed(x, positions, pass);
 
+        // Blocks of one kind share their mask and their rotation.
+        let mut masks: Vec<(Option<usize>, Tensor<4>)> = Vec::new();
+        let mut rotations: Vec<(Rotary, Rotation)> = Vec::new();
+        for (block, is) in self.blocks.iter().zip(&self.config.blocks) {
+            let window = is.window.filter(|&w| w < length);
+            let at = find_or_add(&mut masks, window, || {
+                visible(length, window, documents, &device)
+            });
+            let mask = &masks[at].1;
+            let rotation = is.rotary.map(|rotary| {
+                let turn = || rotary.at(positions, kinds, &device);
+                find_or_add(&mut rotations, rotary, turn)
+            });
+            let rotation = rotation.map(|at| &rotations[at].1);
+            stream = block.forward(stream, rotation, mask, None, pass);
+        }
+        self.norm.forward(stream, pass)
+    }
+
+    /// The stream before the first block: `x` holds ids, `[rows, positions]`.
+    fn embed(&self, x: Tensor<2>, positions: &[u32], pass: &mut Pass) -> Tensor<3> {
+        let [rows, length] = x.dims();
+        let c = &self.config;
+        let device = x.device().without_autodiff();
+        let kinds = positions.len() / length.max(1);
         let ids = pass
             .taps
             .at("input", x)
@@ -236,40 +283,20 @@ impl Decoder {
             1.0 => embedded,
             scale => embedded * scale,
         };
-        let mut stream = pass.taps.at(&self.embedded, embedded);
-        if let Some(table) = self.position_table {
-            let table = pass.param(table).reshape([c.context, c.width]);
-            let at: Vec<i64> = positions.iter().map(|&p| i64::from(p)).collect();
-            let at = Tensor::from_data(TensorData::new(at, [positions.len()]), &device);
-            stream = stream + table.select(0, at).reshape([kinds, length, c.width]);
-        }
+        let stream = pass.taps.at(&self.embedded, embedded);
+        let Some(table) = self.position_table else {
+            return stream;
+        };
+        let table = pass.param(table).reshape([c.context, c.width]);
+        let at: Vec<i64> = positions.iter().map(|&p| i64::from(p)).collect();
+        let at = Tensor::from_data(TensorData::new(at, [positions.len()]), &device);
+        stream + table.select(0, at).reshape([kinds, length, c.width])
+    }
 
-        // Blocks of one kind share their mask and their rotation.
-        let mut masks: Vec<(Option<usize>, Tensor<4>)> = Vec::new();
-        let mut rotations: Vec<(Rotary, Rotation)> = Vec::new();
-        for (block, is) in self.blocks.iter().zip(&c.blocks) {
-            let window = is.window.filter(|&w| w < length);
-            let at = find_or_add(&mut masks, window, || {
-                visible(length, window, documents, &device)
-            });
-            let mask = &masks[at].1;
-            let rotation = is.rotary.map(|rotary| {
-                let turn = || rotary.at(positions, kinds, &device);
-                find_or_add(&mut rotations, rotary, turn)
-            });
-            let rotation = rotation.map(|at| &rotations[at].1);
-            stream = block.forward(stream, rotation, mask, pass);
-        }
-        let features = self.norm.forward(stream, pass);
-        let logits = self.head.forward(features.clone(), pass);
-        let logits = logits.reshape([rows * length, c.vocabulary]);
-        let logits = match c.logit_cap {
+    fn cap(&self, logits: Tensor<2>) -> Tensor<2> {
+        match self.config.logit_cap {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
-        };
-        Output {
-            logits: by_row(rows, pass, "logits", logits),
-            features: features.reshape([rows * length, c.width]),
         }
     }
 }
@@ -324,11 +351,12 @@ impl DecoderBlock {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         mask: &Tensor<4>,
+        past: Option<(&mut KeysValues, usize)>,
         pass: &mut Pass,
     ) -> Tensor<3> {
         let x = pass.taps.at(&self.around.input, x);
         let normed = self.before_attention.forward(x.clone(), pass);
-        let attended = self.attention.forward(normed, rotation, mask, pass);
+        let attended = self.attention.forward(normed, rotation, mask, past, pass);
         let attended = normed_if(&self.after_attention, attended, pass);
         // A parallel block's second half reads what its first half read.
         let after = x.clone() + attended.clone();

@@ -119,22 +119,34 @@ impl Rotary {
         scaled.map(|f| f as f32).collect()
     }
 
-    /// The rotation of tokens at `positions` (`rows` of equal length).
+    /// The rotation of tokens at `positions` (`rows` of equal length); the furthest one decides how
+    /// far a dynamic base grows.
     pub(crate) fn at(&self, positions: &[u32], rows: usize, device: &Device) -> Rotation {
         let longest = positions.iter().max().map_or(0, |&p| p as usize + 1);
-        let frequencies = self.frequencies(longest);
+        self.at_lengths(positions, &vec![longest; rows], device)
+    }
+
+    /// The same where row `i` is `lengths[i]` tokens long.
+    pub(crate) fn at_lengths(
+        &self,
+        positions: &[u32],
+        lengths: &[usize],
+        device: &Device,
+    ) -> Rotation {
         let magnitude = match self.scaling {
             Scaling::Yarn { magnitude, .. } => magnitude as f32,
             _ => 1.0,
         };
-        let half = frequencies.len();
+        let each = positions.len() / lengths.len().max(1);
+        let mut angles = Vec::with_capacity(positions.len() * self.width / 2);
+        for (row, &length) in positions.chunks(each.max(1)).zip(lengths) {
+            let frequencies = self.frequencies(length);
+            let of = |&p: &u32| frequencies.iter().map(move |&f| p as f32 * f);
+            angles.extend(row.iter().flat_map(of));
+        }
         let table = |f: fn(f32) -> f32| {
-            let values: Vec<f32> = positions
-                .iter()
-                .flat_map(|&p| frequencies.iter().map(move |&w| f(p as f32 * w)))
-                .map(|v| v * magnitude)
-                .collect();
-            let shape = [rows, 1, positions.len() / rows.max(1), half];
+            let values: Vec<f32> = angles.iter().map(|&a| f(a) * magnitude).collect();
+            let shape = [lengths.len(), 1, each, self.width / 2];
             Tensor::from_data(TensorData::new(values, shape), device)
         };
         Rotation {

@@ -1,90 +1,11 @@
-//! The decoder against `transformers`: tiny random checkpoints made by `fixtures/decoder/make.py`.
+//! Logits and gradients are those of `transformers`, and every part matters.
 
+use crate::checkpoint::{Fixture, POSITIONS, ROWS, furthest, norm};
 use burn::tensor::{Device, Tensor, TensorData};
 use ebb_kernels::{seed, slices};
 use ebb_net::decoder::{NormKind, Scaling};
-use ebb_net::{Decoder, DecoderConfig, Mode, Model, Network, Packing, Pass, Taps};
-use ebb_space::{Key, Weights};
-use safetensors::SafeTensors;
-use std::sync::Arc;
-
-/// A checkpoint and what `transformers` answers.
-struct Fixture {
-    bytes: Vec<u8>,
-    config: DecoderConfig,
-}
-
-const ROWS: usize = 2;
-const POSITIONS: usize = 14;
-
-impl Fixture {
-    fn open(name: &str) -> Self {
-        let at = format!(
-            "{}/tests/fixtures/decoder/{name}.safetensors",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        let bytes = std::fs::read(&at).expect("the fixture is in the repository");
-        let (_, header) = SafeTensors::read_metadata(&bytes).expect("safetensors");
-        let text = &header.metadata().as_ref().expect("metadata")["config"];
-        let config = DecoderConfig::from_json(text).expect("a known network");
-        Self { bytes, config }
-    }
-
-    fn tensor(&self, name: &str) -> Vec<f32> {
-        let file = SafeTensors::deserialize(&self.bytes).expect("safetensors");
-        let view = file.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
-        let value = |b: &[u8]| {
-            let four = b.try_into().expect("four bytes");
-            match view.dtype() {
-                safetensors::Dtype::I32 => i32::from_le_bytes(four) as f32,
-                _ => f32::from_le_bytes(four),
-            }
-        };
-        view.data().chunks_exact(4).map(value).collect()
-    }
-
-    /// The checkpoint's parameters in a network of `config`.
-    fn model(&self, config: &DecoderConfig) -> Model {
-        let decoder = Decoder::new(config.clone(), POSITIONS).expect("a network");
-        let mut weights = Weights::zeros(decoder.layout());
-        for entry in decoder.layout().clone().entries() {
-            let values = self.tensor(&entry.path);
-            weights
-                .get_mut(&entry.path)
-                .expect("its own")
-                .copy_from_slice(&values);
-        }
-        let mut model = Model::new(Arc::new(decoder), Key::new(0, "unused"), &Device::flex());
-        model.set_weights(&weights).expect("its own");
-        model
-    }
-
-    fn logits(&self, config: &DecoderConfig) -> Vec<f32> {
-        let mut model = self.model(config);
-        let x = model.input(self.tensor("ids"), ROWS);
-        slices::to_vec(&model.forward(x, &mut Taps::none()).logits)
-    }
-
-    /// How far the logits are from the expected ones when the network is changed.
-    fn moved(&self, change: impl FnOnce(&mut DecoderConfig)) -> f32 {
-        let mut config = self.config.clone();
-        change(&mut config);
-        assert_ne!(config, self.config, "nothing was switched off");
-        furthest(&self.logits(&config), &self.tensor("logits"))
-    }
-}
-
-fn furthest(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |m, d| if d.is_nan() { f32::NAN } else { m.max(d) })
-}
-
-fn norm(v: impl Iterator<Item = f32>) -> f64 {
-    v.map(|v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
-}
+use ebb_net::{Decoder, DecoderConfig, Mode, Network, Packing, Pass, Taps};
+use ebb_space::Weights;
 
 /// Logits within 1e-4, every tensor's gradient within 1e-3 of its norm.
 fn agrees(name: &str) {
@@ -136,8 +57,11 @@ fn without_windows(c: &mut DecoderConfig) {
     c.blocks.iter_mut().for_each(|b| b.window = None);
 }
 
+/// A part and how it is switched off.
+type Part<'a> = (&'a str, fn(&mut DecoderConfig));
+
 /// Every named part moves the logits by more than 1e-2 when it is switched off.
-fn matters(name: &str, parts: &[(&str, fn(&mut DecoderConfig))]) {
+fn matters(name: &str, parts: &[Part]) {
     let fixture = Fixture::open(name);
     for (part, switch_off) in parts {
         let moved = fixture.moved(switch_off);

@@ -1,0 +1,5 @@
+//! The decoder against `transformers` and against what is written out in f64.
+
+mod cache;
+mod checkpoint;
+mod parity;
