@@ -49,6 +49,12 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// A network's answer that is of no use.
+    #[error("the network's answer is not a number: {reason}")]
+    NotANumber {
+        /// Where, and what the cause may be.
+        reason: String,
+    },
     /// Weights of another network.
     #[error("these weights belong to another network: {reason}")]
     Weights {

@@ -20,10 +20,14 @@
 //! - Rows are filled on the right: a causal position never sees what follows, so no mask is
 //!   needed, and what is computed at the filling is to be ignored.
 //!
+//! Text is made by [`Decoder::generate`], which keeps keys and values in a [`Cache`].
+//!
 //! Dropout named in a `config.json` is not drawn: training passes equal evaluation passes.
 
 pub mod cache;
 pub mod config;
+pub mod generate;
+pub mod processors;
 pub mod rope;
 
 mod attention;
@@ -33,6 +37,8 @@ mod norm;
 
 pub use cache::Cache;
 pub use config::{Biases, Block, DecoderConfig, MODEL_TYPES, Names, Nonlinearity, NormKind};
+pub use generate::{Choice, End, Generated, Generation, Prompt};
+pub use processors::{PenaltyDecoding, Processor};
 pub use rope::{Rotary, Scaling};
 
 use crate::network::{Network, Output, Pass};

@@ -2,4 +2,5 @@
 
 mod cache;
 mod checkpoint;
+mod generation;
 mod parity;
