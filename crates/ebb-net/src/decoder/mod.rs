@@ -20,7 +20,8 @@
 //! - Rows are filled on the right: a causal position never sees what follows, so no mask is
 //!   needed, and what is computed at the filling is to be ignored.
 //!
-//! Text is made by [`Decoder::generate`], which keeps keys and values in a [`Cache`].
+//! Text is made by [`Decoder::generate`] and judged by [`Decoder::choices`] and
+//! [`Decoder::losses`]; both keep keys and values in a [`Cache`].
 //!
 //! Dropout named in a `config.json` is not drawn: training passes equal evaluation passes.
 
@@ -29,6 +30,7 @@ pub mod config;
 pub mod generate;
 pub mod processors;
 pub mod rope;
+pub mod score;
 
 mod attention;
 mod linear;
@@ -40,6 +42,7 @@ pub use config::{Biases, Block, DecoderConfig, MODEL_TYPES, Names, Nonlinearity,
 pub use generate::{Choice, End, Generated, Generation, Prompt};
 pub use processors::{PenaltyDecoding, Processor};
 pub use rope::{Rotary, Scaling};
+pub use score::{Question, Scored, perplexity};
 
 use crate::network::{Network, Output, Pass};
 use crate::{Error, Result};

@@ -4,3 +4,4 @@ mod cache;
 mod checkpoint;
 mod generation;
 mod parity;
+mod scoring;
