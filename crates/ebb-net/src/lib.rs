@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod cnn;
+pub mod decoder;
 mod heads;
 pub mod init;
 pub mod key_value;
@@ -21,6 +22,7 @@ pub mod vae;
 mod word_or_table;
 
 pub use activation::ActivationKind;
+pub use decoder::{Decoder, DecoderConfig, Packing};
 pub use heads::{HeadKind, HeadPlan};
 pub use init::Init;
 pub use model::{Leaves, Model};
@@ -45,6 +47,12 @@ pub enum Error {
     #[error("these inputs do not fit the network: {reason}")]
     Input {
         /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A network's answer that is of no use.
+    #[error("the network's answer is not a number: {reason}")]
+    NotANumber {
+        /// Where, and what the cause may be.
         reason: String,
     },
     /// Weights of another network.

@@ -1,0 +1,57 @@
+//! The feed-forward half of a block.
+
+use super::config::Nonlinearity;
+use super::linear::{Around, Linear};
+use crate::network::Pass;
+use burn::tensor::{Tensor, activation};
+
+/// `down(act(gate(x)) ⊙ up(x))`, or `down(act(up(x)))` without a gate.
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    pub gate: Option<Linear>,
+    pub up: Linear,
+    pub down: Linear,
+    pub nonlinearity: Nonlinearity,
+    pub around: Around,
+}
+
+impl Mlp {
+    pub fn forward(&self, x: Tensor<3>, pass: &mut Pass) -> Tensor<3> {
+        let x = pass.taps.at(&self.around.input, x);
+        let h = match &self.gate {
+            Some(gate) => {
+                let open = self.nonlinearity.apply(gate.forward(x.clone(), pass));
+                open * self.up.forward(x, pass)
+            }
+            None => self.nonlinearity.apply(self.up.forward(x, pass)),
+        };
+        let y = self.down.forward(h, pass);
+        pass.taps.at(&self.around.output, y)
+    }
+
+    pub fn taps(&self) -> Vec<String> {
+        let [input, output] = self.around.names();
+        let inside = self.gate.iter().chain([&self.up, &self.down]);
+        std::iter::once(input)
+            .chain(inside.flat_map(Linear::taps))
+            .chain([output])
+            .collect()
+    }
+}
+
+impl Nonlinearity {
+    /// The function of every value of `z`.
+    pub fn apply<const D: usize>(self, z: Tensor<D>) -> Tensor<D> {
+        match self {
+            Nonlinearity::Silu => activation::silu(z),
+            Nonlinearity::Gelu => activation::gelu(z),
+            Nonlinearity::GeluTanh => {
+                const SLOPE: f64 = 0.797_884_560_802_865_4; // √(2/π)
+                let cube = z.clone() * z.clone() * z.clone();
+                let inner = (z.clone() + cube * 0.044_715) * SLOPE;
+                z * (inner.tanh() + 1.0) * 0.5
+            }
+            Nonlinearity::Relu => activation::relu(z),
+        }
+    }
+}

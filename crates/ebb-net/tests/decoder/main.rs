@@ -1,0 +1,7 @@
+//! The decoder against `transformers` and against what is written out in f64.
+
+mod cache;
+mod checkpoint;
+mod generation;
+mod parity;
+mod scoring;
