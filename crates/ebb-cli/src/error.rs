@@ -18,6 +18,9 @@ pub enum Error {
     /// An error of a study.
     #[error(transparent)]
     Study(#[from] ebb_study::Error),
+    /// An error of a language model.
+    #[error(transparent)]
+    Language(#[from] ebb_lm::Error),
     /// A recipe that cannot be used, by name.
     #[error("{recipe}: {source}")]
     InRecipe {

@@ -8,6 +8,7 @@ mod around;
 mod error;
 mod exit;
 mod interrupt;
+mod language;
 mod out;
 mod place;
 mod recipes;
@@ -47,6 +48,8 @@ Examples:
   ebb compare runs/*               which is better, over seeds, and at what cost
   ebb methods show der++           what a method does, costs, and stands for
   ebb tune --grid train.lr=0.1,1   choose a value on the first experiences alone
+  ebb generate smollm2-135m 'Once' let a language model write
+  ebb score smollm2-135m           measure its general ability
   ebb study list                   published findings, and whether they hold here
 
 Exit codes:

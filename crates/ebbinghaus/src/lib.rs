@@ -36,14 +36,17 @@
 //! ```
 
 pub use ebb_data as data;
+pub use ebb_hub as hub;
 pub use ebb_kernels as kernels;
 pub use ebb_learn as learn;
+pub use ebb_lm as lm;
 pub use ebb_memory as memory;
 pub use ebb_net as net;
 pub use ebb_record as record;
 pub use ebb_report as report;
 pub use ebb_space as space;
 pub use ebb_study as study;
+pub use ebb_text as text;
 
 /// Compiles and runs what the README shows.
 #[cfg(doctest)]

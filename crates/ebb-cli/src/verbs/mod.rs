@@ -3,12 +3,14 @@
 mod bench;
 mod compare;
 mod data;
+mod generate;
 mod learn;
 mod lineage;
 mod methods;
 mod report;
 mod resume;
 mod runs;
+mod score;
 mod states;
 mod study;
 mod tune;
@@ -29,6 +31,8 @@ pub enum Verb {
     Lineage(lineage::Lineage),
     Methods(methods::Methods),
     Data(data::Data),
+    Generate(generate::Generate),
+    Score(score::Score),
     Study(study::Study),
     Tune(tune::Tune),
     Bench(bench::Bench),
@@ -50,6 +54,8 @@ impl Verb {
             Verb::Lineage(verb) => verb.run(around),
             Verb::Methods(verb) => verb.run(around),
             Verb::Data(verb) => verb.run(around),
+            Verb::Generate(verb) => verb.run(around),
+            Verb::Score(verb) => verb.run(around),
             Verb::Study(verb) => verb.run(around),
             Verb::Tune(verb) => verb.run(around),
             Verb::Bench(verb) => verb.run(around),

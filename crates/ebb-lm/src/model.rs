@@ -1,0 +1,174 @@
+//! A decoder with everything that belongs to it.
+
+use crate::error::{Error, Result};
+use burn::tensor::Device;
+use ebb_hub::{ChatOptions, Folder, FolderWriter, Gguf, Message, Tensors, Tokenizer};
+use ebb_net::{Decoder, DecoderConfig, Model};
+use ebb_space::{Key, Weights};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Positions that a network is built for unless its context is shorter. Texts may be as long as
+/// the context; this is the width of a row that is not said otherwise.
+const POSITIONS: usize = 1024;
+
+/// A decoder, its weights, its tokenizer and its chat template.
+pub struct LanguageModel {
+    /// The network's parts.
+    pub decoder: Arc<Decoder>,
+    /// The network with its weights.
+    pub model: Model,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    config: Map<String, Value>,
+    stops: Vec<u32>,
+    origin: PathBuf,
+}
+
+impl LanguageModel {
+    /// The model in a Hugging Face folder or a GGUF file, on the processor.
+    ///
+    /// # Errors
+    /// As [`open_on`](Self::open_on).
+    pub fn open(path: impl AsRef<Path>) -> Result<LanguageModel> {
+        Self::open_on(path, &Device::flex())
+    }
+
+    /// The same on `device`.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`], [`Error::Hub`] for files that are missing, damaged or of a kind that is
+    /// not read, [`Error::Net`] for an architecture that is not known.
+    pub fn open_on(path: impl AsRef<Path>, device: &Device) -> Result<LanguageModel> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            let folder = Folder::open(path)?;
+            let tokenizer = Tokenizer::open(path)?;
+            let mut stops = ends(folder.config());
+            if let Some(generation) = folder.generation_config()? {
+                stops.extend(ends(&generation));
+            }
+            let config = folder.config().clone();
+            Self::put_together(&folder, config, tokenizer, stops, device)
+        } else if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+        {
+            let gguf = Gguf::open(path)?;
+            let tokenizer = Tokenizer::from_gguf(&gguf)?;
+            let config = gguf.config()?;
+            let stops = ends(&config);
+            Self::put_together(&gguf, config, tokenizer, stops, device)
+        } else {
+            Err(Error::NoModel {
+                path: path.to_owned(),
+            })
+        }
+    }
+
+    fn put_together(
+        files: &dyn Tensors,
+        config: Map<String, Value>,
+        tokenizer: Tokenizer,
+        mut stops: Vec<u32>,
+        device: &Device,
+    ) -> Result<LanguageModel> {
+        let read = DecoderConfig::from_json(&Value::Object(config.clone()).to_string())?;
+        let positions = read.longest().min(POSITIONS);
+        let decoder = Arc::new(Decoder::new(read, positions)?);
+        if tokenizer.len() > decoder.config().vocabulary {
+            return Err(Error::Request(format!(
+                "the tokenizer of `{}` has {} tokens and the network {}: they belong to different \
+                 models",
+                files.path().display(),
+                tokenizer.len(),
+                decoder.config().vocabulary
+            )));
+        }
+        // The fresh weights that a model begins with are replaced at once.
+        let mut model = Model::new(decoder.clone(), Key::new(0, "replaced"), device);
+        model.set_weights(&files.load(model.layout())?)?;
+        let special = tokenizer.special().eos.as_deref();
+        stops.extend(special.and_then(|eos| tokenizer.id(eos)));
+        stops.sort_unstable();
+        stops.dedup();
+        Ok(LanguageModel {
+            decoder,
+            model,
+            tokenizer,
+            config,
+            stops,
+            origin: files.path().to_owned(),
+        })
+    }
+
+    /// Where it was read from.
+    pub fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    /// Tokens that end a text.
+    pub fn stops(&self) -> &[u32] {
+        &self.stops
+    }
+
+    /// Writes a folder that `transformers` loads: configuration, weights in 32-bit floats,
+    /// tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] if the folder is there already or cannot be written.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        self.save_weights(folder, &self.model.weights())
+    }
+
+    /// The same with other weights of this network.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_weights(&self, folder: impl AsRef<Path>, weights: &Weights) -> Result<()> {
+        let writer = FolderWriter::new(self.config.clone()).tokenizer(&self.tokenizer)?;
+        Ok(writer.write(folder, weights)?)
+    }
+
+    /// Tokens of a text with what the model puts around every text. Where that is nothing, the
+    /// token that begins texts, or else the one that ends them, stands first, so that the first
+    /// word is predicted too.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] when the tokenizer refuses the text.
+    pub fn begin(&self, text: &str) -> Result<Vec<u32>> {
+        let tokens = self.tokenizer.encode(text, true)?;
+        let special = self.tokenizer.special();
+        let first = special.bos.as_ref().or(special.eos.as_ref());
+        let first = first.and_then(|token| self.tokenizer.id(token));
+        Ok(match first {
+            Some(first) if tokens.first() != Some(&first) => [&[first], &tokens[..]].concat(),
+            _ => tokens,
+        })
+    }
+
+    /// Tokens of a conversation up to where the assistant begins to speak.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] when the model has no chat template, or it refuses the messages.
+    pub fn chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let options = ChatOptions {
+            add_generation_prompt: true,
+            ..ChatOptions::default()
+        };
+        let text = self.tokenizer.chat()?.render(messages, &options)?;
+        // The template writes the special tokens itself.
+        Ok(self.tokenizer.encode(&text, false)?)
+    }
+}
+
+/// `eos_token_id`: a number, or a list of them.
+fn ends(config: &Map<String, Value>) -> Vec<u32> {
+    let one = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+    match config.get("eos_token_id") {
+        Some(Value::Array(list)) => list.iter().filter_map(one).collect(),
+        Some(value) => one(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
