@@ -6,8 +6,6 @@ use common::Desk;
 use ebb_record::{Cost, ENVIRONMENT_VERSION, Environment, SUMMARY_VERSION, Summary};
 use ebb_space::{Direction, Number, Unit};
 use serde_json::Value;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
 
 /// A group of runs as their summaries tell of it.
 struct Told {

@@ -4,8 +4,8 @@ mod common;
 
 use common::Desk;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A run of about a second whose memory, optimizer and penalty all have state.

@@ -263,6 +263,6 @@ mod tests {
         assert_eq!(first_stop("one EN", 4, &stops), None);
         assert_eq!(first_stop("one END", 6, &stops), Some(4));
         assert_eq!(first_stop("END, told before", 10, &stops), None);
-        assert_eq!(first_stop("größe END", 3, &["ße".to_owned()]), Some(3));
+        assert_eq!(first_stop("größe END", 4, &["ße".to_owned()]), Some(4));
     }
 }
