@@ -199,7 +199,7 @@ fn projections_beside_weight_decay_have_to_be_accepted() {
         );
         Recipe::parse(&text, &[])
     };
-    let error = with("").err().expect("refused").to_string();
+    let error = with("").expect_err("refused").to_string();
     assert!(error.contains("projection-with-penalty"), "{error}");
     assert!(with("accept = [\"projection-with-penalty\"]\n").is_ok());
 }
