@@ -3,13 +3,14 @@
 use crate::around::Around;
 use crate::error::{Error, Result};
 use ebb_lm::LanguageModel;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Opens the model called `name`: one that `ebb data fetch` brought, a folder or a GGUF file.
+/// Opens the model called `name`: one that `ebb data fetch` brought, a folder or a GGUF file; an
+/// adapter is merged into it.
 ///
 /// # Errors
 /// When there is none, or it cannot be read.
-pub fn open(name: &str, around: &Around) -> Result<LanguageModel> {
+pub fn open(name: &str, adapter: Option<&Path>, around: &Around) -> Result<LanguageModel> {
     let path = match ebb_data::models().iter().find(|model| model.name == name) {
         None => PathBuf::from(name),
         Some(model) => model.path(&around.data_dir()?).ok_or_else(|| {
@@ -32,5 +33,9 @@ pub fn open(name: &str, around: &Around) -> Result<LanguageModel> {
             ),
         ));
     }
-    Ok(LanguageModel::open(path)?)
+    let mut model = LanguageModel::open(path)?;
+    if let Some(adapter) = adapter {
+        model.merge_adapter(adapter)?;
+    }
+    Ok(model)
 }

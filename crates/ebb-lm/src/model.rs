@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use burn::tensor::Device;
-use ebb_hub::{ChatOptions, Folder, FolderWriter, Gguf, Message, Tensors, Tokenizer};
+use ebb_hub::{Adapter, ChatOptions, Folder, FolderWriter, Gguf, Message, Tensors, Tokenizer};
 use ebb_net::{Decoder, DecoderConfig, Model};
 use ebb_space::{Key, Weights};
 use serde_json::{Map, Value};
@@ -101,6 +101,17 @@ impl LanguageModel {
             stops,
             origin: files.path().to_owned(),
         })
+    }
+
+    /// Adds what a PEFT adapter (LoRA) learned to the weights.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] when the folder holds no adapter, or one of another model.
+    pub fn merge_adapter(&mut self, folder: impl AsRef<Path>) -> Result<()> {
+        let adapter = Adapter::open(folder)?;
+        let mut weights = self.model.weights();
+        adapter.merge_into(&mut weights)?;
+        Ok(self.model.set_weights(&weights)?)
     }
 
     /// Where it was read from.

@@ -1,15 +1,16 @@
 //! How well a model knows texts and answers questions.
 //!
 //! A question is scored by the likelihood of each of its choices behind the prompt; a text by that
-//! of all its tokens. Nothing is generated. Means over questions have Wilson intervals, those over
-//! texts Student's over the texts.
+//! of all its tokens; of a task the answer is written greedily and compared with the true one. Shares
+//! of questions have Wilson intervals, means over texts and tasks Student's.
 
 use crate::error::{Error, Result};
 use crate::model::LanguageModel;
+use crate::write::{Start, Text, Writing};
 use ebb_net::decoder;
 use ebb_space::stats::{mean_ci_t, proportion_ci_wilson};
 use ebb_space::{Direction, ExampleId, Number, Unit};
-use ebb_text::metrics::Likelihood;
+use ebb_text::metrics::{Likelihood, exact_match, normalised_match, rouge_l};
 use ebb_text::{General, Question, likeliest};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -28,6 +29,17 @@ pub struct Set {
     pub questions: Vec<Question>,
     /// Names and texts.
     pub texts: Vec<(String, String)>,
+    /// What has to be written.
+    pub tasks: Vec<Task>,
+}
+
+/// A prompt whose answer is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// What is given.
+    pub prompt: String,
+    /// What should follow.
+    pub truth: String,
 }
 
 impl Set {
@@ -45,8 +57,8 @@ impl Set {
     }
 
     /// The questions and texts of a JSONL file: `{"prompt", "choices", "answer"}` (the number of
-    /// the right choice, from 0) with a `"kind"` where there are several, or `{"text"}` with a
-    /// `"name"`.
+    /// the right choice, from 0) with a `"kind"` where there are several, `{"text"}` with a
+    /// `"name"`, or `{"prompt", "completion"}` for what has to be written.
     ///
     /// # Errors
     /// [`Error::Request`] with file and line for what is neither.
@@ -68,6 +80,7 @@ impl Set {
             hash: blake3::hash(&bytes).to_hex().to_string(),
             questions: Vec::new(),
             texts: Vec::new(),
+            tasks: Vec::new(),
         };
         for (i, line) in bytes.split(|b| *b == b'\n').enumerate() {
             let at = || format!("`{}`, line {}", path.display(), i + 1);
@@ -98,6 +111,10 @@ impl Set {
                     set.questions
                         .push(Question::new(kind, prompt, choices, answer));
                 }
+                Ok(Line::Task { prompt, completion }) => set.tasks.push(Task {
+                    prompt,
+                    truth: completion,
+                }),
                 Ok(Line::Text { text, name }) => {
                     let name = name.unwrap_or_else(|| format!("line {}", i + 1));
                     set.texts.push((name, text));
@@ -105,14 +122,14 @@ impl Set {
                 Err(_) => {
                     return wrong(
                         at(),
-                        "it is neither {\"prompt\": …, \"choices\": […], \"answer\": 0} nor \
-                         {\"text\": …}"
+                        "it is none of {\"prompt\": …, \"choices\": […], \"answer\": 0}, \
+                         {\"prompt\": …, \"completion\": …} and {\"text\": …}"
                             .into(),
                     );
                 }
             }
         }
-        match set.questions.is_empty() && set.texts.is_empty() {
+        match set.questions.is_empty() && set.texts.is_empty() && set.tasks.is_empty() {
             true => wrong(
                 format!("`{}`", path.display()),
                 "there is nothing in it".into(),
@@ -131,10 +148,11 @@ impl Set {
                 .iter()
                 .map(|t| (t.name.clone(), t.text.clone()))
                 .collect(),
+            tasks: Vec::new(),
         }
     }
 
-    /// The first `n` questions of each kind and the first `n` texts.
+    /// The first `n` questions of each kind, the first `n` texts and the first `n` tasks.
     pub fn first(&mut self, n: usize) {
         let mut taken: Vec<(String, usize)> = Vec::new();
         self.questions.retain(|question| {
@@ -147,6 +165,7 @@ impl Set {
             taken[at].1 <= n
         });
         self.texts.truncate(n);
+        self.tasks.truncate(n);
         self.name = format!("{}, first {n} of a kind", self.name);
     }
 
@@ -171,6 +190,10 @@ enum Line {
         choices: Vec<String>,
         answer: usize,
         kind: Option<String>,
+    },
+    Task {
+        prompt: String,
+        completion: String,
     },
     Text {
         text: String,
@@ -213,6 +236,22 @@ pub struct Read {
     pub bytes: u64,
 }
 
+/// What became of a task.
+#[derive(Clone, Debug, Serialize)]
+pub struct Written {
+    /// The task.
+    #[serde(flatten)]
+    pub task: Task,
+    /// What the model wrote.
+    pub text: String,
+    /// Whether both are the same, bar the space around them.
+    pub exact: bool,
+    /// Whether they are under SQuAD's rules: case, punctuation and articles aside.
+    pub normalised: bool,
+    /// F1 of ROUGE-L.
+    pub rouge_l: f64,
+}
+
 /// Everything that was measured on a set.
 #[derive(Clone, Debug, Serialize)]
 pub struct Scores {
@@ -222,7 +261,8 @@ pub struct Scores {
     pub set: String,
     /// BLAKE3 of what is in it.
     pub set_hash: String,
-    /// `accuracy` over the kinds, `accuracy/KIND`, `bits_per_byte`, `perplexity`.
+    /// `accuracy` over all questions, `accuracy/KIND`, `bits_per_byte`, `perplexity`,
+    /// `exact_match`, `normalised_match`, `rouge_l`.
     pub numbers: Vec<Number>,
     /// What guessing would answer: over the kinds, then of each kind.
     pub chance: Vec<(String, f64)>,
@@ -230,13 +270,17 @@ pub struct Scores {
     pub answers: Vec<Answer>,
     /// Text by text.
     pub texts: Vec<Read>,
+    /// Task by task.
+    pub tasks: Vec<Written>,
 }
 
-/// Watches a scoring: questions and texts done, of how many.
+/// Watches a scoring: questions, texts and tasks done, of how many.
 pub type Watch<'a> = &'a mut dyn FnMut(usize, usize);
 
 /// Questions read side by side.
 const TOGETHER: usize = 16;
+/// Tokens of an answer at most.
+const ANSWER: usize = 128;
 /// Tokens of a window of a text.
 const WINDOW: usize = 1024;
 
@@ -245,7 +289,7 @@ const WINDOW: usize = 1024;
 /// # Errors
 /// When a question or text does not fit the model's context, or the tokenizer refuses it.
 pub fn score(model: &mut LanguageModel, set: &Set, watch: Watch) -> Result<Scores> {
-    let all = set.questions.len() + set.texts.len();
+    let all = set.questions.len() + set.texts.len() + set.tasks.len();
     let mut answers = Vec::with_capacity(set.questions.len());
     for part in set.questions.chunks(TOGETHER) {
         answers.extend(answer(model, part)?);
@@ -255,6 +299,11 @@ pub fn score(model: &mut LanguageModel, set: &Set, watch: Watch) -> Result<Score
     for (name, text) in &set.texts {
         texts.push(read(model, name, text)?);
         watch(answers.len() + texts.len(), all);
+    }
+    let mut tasks = Vec::with_capacity(set.tasks.len());
+    for part in set.tasks.chunks(TOGETHER) {
+        tasks.extend(written(model, part)?);
+        watch(answers.len() + texts.len() + tasks.len(), all);
     }
     let protocol = format!(
         "{} ({}); choices by log-likelihood",
@@ -277,6 +326,9 @@ pub fn score(model: &mut LanguageModel, set: &Set, watch: Watch) -> Result<Score
     if !texts.is_empty() {
         numbers.extend(likelihoods(&texts, &set.name)?);
     }
+    if !tasks.is_empty() {
+        numbers.extend(matches(&tasks, &set.name)?);
+    }
     Ok(Scores {
         format_version: 1,
         set: set.name.clone(),
@@ -285,6 +337,7 @@ pub fn score(model: &mut LanguageModel, set: &Set, watch: Watch) -> Result<Score
         chance,
         answers,
         texts,
+        tasks,
     })
 }
 
@@ -365,6 +418,65 @@ fn read(model: &mut LanguageModel, name: &str, text: &str) -> Result<Read> {
     })
 }
 
+/// Answers end with their line, where the true one is of one line.
+fn written(model: &mut LanguageModel, tasks: &[Task]) -> Result<Vec<Written>> {
+    let start = |task: &Task| {
+        Ok(Start {
+            example: 0,
+            tokens: model.begin(&task.prompt)?,
+        })
+    };
+    let starts: Vec<Start> = tasks.iter().map(start).collect::<Result<_>>()?;
+    let how = Writing {
+        most: ANSWER,
+        ..Writing::default()
+    };
+    let texts = model.write(&starts, &how, |_, _| {})?;
+    let one = |(task, made): (&Task, Text)| {
+        let text = match task.truth.trim().contains('\n') {
+            true => made.text.as_str(),
+            false => made.text.trim_start().lines().next().unwrap_or_default(),
+        };
+        Written {
+            exact: exact_match(text, &task.truth),
+            normalised: normalised_match(text, &task.truth),
+            rouge_l: rouge_l(text, &task.truth).f1,
+            text: text.to_owned(),
+            task: task.clone(),
+        }
+    };
+    Ok(tasks.iter().zip(texts).map(one).collect())
+}
+
+fn matches(tasks: &[Written], set: &str) -> Result<Vec<Number>> {
+    let n = tasks.len();
+    let protocol = |about: &str| {
+        format!(
+            "{set}; tasks; greedy, {ANSWER} tokens at most, one line if the truth is one; {about}"
+        )
+    };
+    let share = |name: &str, of: fn(&Written) -> bool, about: &str| {
+        let right = tasks.iter().filter(|t| of(t)).count();
+        share(name, right, n, &protocol(about))
+    };
+    let rouge: Vec<f64> = tasks.iter().map(|t| t.rouge_l).collect();
+    let interval = mean_ci_t(&rouge, LEVEL).ok();
+    Ok(vec![
+        share("exact_match", |t| t.exact, "space around them aside")?,
+        share("normalised_match", |t| t.normalised, "under SQuAD's rules")?,
+        Number {
+            name: "rouge_l".to_owned(),
+            value: rouge.iter().sum::<f64>() / n as f64,
+            ci_low: interval.as_ref().map(|i| i.low),
+            ci_high: interval.as_ref().map(|i| i.high),
+            n,
+            unit: Unit::Example,
+            direction: Direction::Higher,
+            protocol: protocol("F1, without stemming"),
+        },
+    ])
+}
+
 fn guessing<'a>(questions: impl Iterator<Item = &'a Question>) -> f64 {
     let (sum, n) = questions.fold((0.0, 0.0), |(sum, n), q| {
         (sum + 1.0 / q.choices.len() as f64, n + 1.0)
@@ -378,6 +490,10 @@ fn accuracy<'a>(
     protocol: &str,
 ) -> Result<Number> {
     let (right, n) = answers.fold((0, 0), |(k, n), a| (k + usize::from(a.correct()), n + 1));
+    share(name, right, n, protocol)
+}
+
+fn share(name: &str, right: usize, n: usize, protocol: &str) -> Result<Number> {
     let interval = proportion_ci_wilson(right, n, LEVEL)?;
     Ok(Number {
         name: name.to_owned(),

@@ -111,6 +111,26 @@ fn smollm2_is_that_of_transformers_and_comes_back_from_a_folder() {
     assert_eq!(cut[0].ended, Ended::Stop);
     assert!(together[0].text.starts_with(&cut[0].text) && !cut[0].text.contains(word));
 
+    // Tasks are written and compared.
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("tasks.jsonl");
+    let tasks = "{\"prompt\": \"The capital of France is\", \"completion\": \" Paris.\"}\n\
+                 {\"prompt\": \"The capital of France is\", \"completion\": \"the Paris\"}\n\
+                 {\"prompt\": \"The capital of France is\", \"completion\": \"Lima\"}\n";
+    std::fs::write(&file, tasks).expect("written");
+    let set = Set::open(&file).expect("a set");
+    let scores = score(&mut model, &set, &mut |_, _| {}).expect("scores");
+    let found: Vec<(bool, bool, f64)> = (scores.tasks.iter())
+        .map(|t| (t.exact, t.normalised, t.rouge_l))
+        .collect();
+    let [first, second, third] = found[..] else {
+        panic!("three tasks")
+    };
+    assert_eq!((first, third), ((true, true, 1.0), (false, false, 0.0)));
+    // One word of the answer's one is among the truth's two.
+    assert!(!second.0 && second.1 && (second.2 - 2.0 / 3.0).abs() < 1e-12);
+    assert!(model.merge_adapter(dir.path()).is_err());
+
     // A folder of it scores the same, bit for bit.
     let mut set = Set::named("general-v1").expect("the set");
     set.first(1);
@@ -151,7 +171,7 @@ fn what_is_no_model_or_no_set_says_what_it_takes() {
             "{\"prompt\": \"a\", \"choices\": [\" b\", \" c\"], \"answer\": 2}",
             "counts from 0",
         ),
-        ("{\"question\": \"a\"}", "neither"),
+        ("{\"question\": \"a\"}", "none of"),
         ("", "nothing in it"),
     ] {
         std::fs::write(&set, format!("\n{line}\n")).expect("written");

@@ -30,6 +30,9 @@ pub struct Generate {
     /// A JSONL file of prompts: {"prompt": …} or {"messages": […]} a line
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["prompts", "chat"])]
     input: Option<PathBuf>,
+    /// Merge a PEFT adapter (LoRA) into the model first
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Tokens of a text at most
     #[arg(short = 'n', long, value_name = "N", default_value = "256")]
     max_tokens: usize,
@@ -99,7 +102,7 @@ impl Generate {
     /// # Errors
     /// When the model or a prompt cannot be used.
     pub fn run(&self, around: &Around) -> Result<Ended> {
-        let mut model = language::open(&self.model, around)?;
+        let mut model = language::open(&self.model, self.adapter.as_deref(), around)?;
         let starts = self.starts(&model)?;
         let how = Writing {
             most: self.max_tokens,

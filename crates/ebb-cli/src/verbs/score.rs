@@ -26,11 +26,14 @@ pub struct Score {
         conflicts_with = "file"
     )]
     set: String,
-    /// A JSONL file of your own: {"prompt": …, "choices": […], "answer": 0, "kind": …} or
-    /// {"text": …} a line
+    /// A JSONL file of your own: {"prompt": …, "choices": […], "answer": 0, "kind": …},
+    /// {"prompt": …, "completion": …} or {"text": …} a line
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The first N questions of each kind and the first N texts
+    /// Merge a PEFT adapter (LoRA) into the model first
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// The first N questions of each kind, the first N texts and tasks
     #[arg(long, value_name = "N")]
     first: Option<usize>,
     /// Print JSON with every question and text, and nothing else on standard output
@@ -39,8 +42,9 @@ pub struct Score {
 }
 
 const AFTER_HELP: &str = "\
-A question is scored by the likelihood of each choice behind the prompt; nothing is generated. The
-intervals (95 %) are over questions and over texts. Scores of different sets, or of different
+A question is scored by the likelihood of each choice behind the prompt; a text by its own; of a
+prompt with a completion, the answer is written and compared (exact match, ROUGE-L). The intervals
+(95 %) are over questions, texts or tasks. Scores of different sets, or of different
 versions of one, are different numbers.
 
 Examples:
@@ -75,7 +79,7 @@ impl Score {
             Some(n) => set.first(n),
             None => {}
         }
-        let mut model = language::open(&self.model, around)?;
+        let mut model = language::open(&self.model, self.adapter.as_deref(), around)?;
         let bar = ProgressBar::new(0).with_style(
             ProgressStyle::with_template("{bar:30} {pos}/{len} {eta}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar()),
@@ -95,7 +99,7 @@ impl Score {
         }
         let mut table = Table::new(&["measure", ">value", ">95 % interval", ">n", ">chance"]);
         for number in &scores.numbers {
-            let percent = number.name.starts_with("accuracy");
+            let percent = number.name.starts_with("accuracy") || number.name.ends_with("_match");
             let show = |v: f64| match percent {
                 true => format!("{:.1} %", 100.0 * v),
                 false => format!("{v:.3}"),
