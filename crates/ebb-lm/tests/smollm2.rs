@@ -69,7 +69,11 @@ fn smollm2_is_that_of_transformers_and_comes_back_from_a_folder() {
         assert!(whole || made[0].ended == Ended::End);
     }
     // The conversation as the template of the file writes it.
-    let chat = model.chat(&[Message::new("user", "Name three colours.")]);
+    let messages = [
+        Message::new("system", "Be brief."),
+        Message::new("user", "Name three colours."),
+    ];
+    let chat = model.chat(&messages);
     let chat = model.tokenizer.decode(&chat.expect("a prompt"), true);
     assert_eq!(
         Some(chat.expect("a text").as_str()),
