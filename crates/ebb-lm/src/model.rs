@@ -142,6 +142,19 @@ impl LanguageModel {
         Ok(writer.write(folder, weights)?)
     }
 
+    /// Tokens of a prompt that is to be continued, as `transformers` reads it: with what the model
+    /// puts around every text, and nothing more. An empty prompt is the start of a text.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] when the tokenizer refuses the text.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let tokens = self.tokenizer.encode(text, true)?;
+        match tokens.is_empty() {
+            true => self.begin(text),
+            false => Ok(tokens),
+        }
+    }
+
     /// Tokens of a text with what the model puts around every text. Where that is nothing, the
     /// token that begins texts, or else the one that ends them, stands first, so that the first
     /// word is predicted too.

@@ -423,7 +423,7 @@ fn written(model: &mut LanguageModel, tasks: &[Task]) -> Result<Vec<Written>> {
     let start = |task: &Task| {
         Ok(Start {
             example: 0,
-            tokens: model.begin(&task.prompt)?,
+            tokens: model.prompt(&task.prompt)?,
         })
     };
     let starts: Vec<Start> = tasks.iter().map(start).collect::<Result<_>>()?;

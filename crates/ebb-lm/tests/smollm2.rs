@@ -73,6 +73,10 @@ fn smollm2_is_that_of_transformers_and_comes_back_from_a_folder() {
         Message::new("system", "Be brief."),
         Message::new("user", "Name three colours."),
     ];
+    // A prompt is what transformers makes of it; an empty one is the start of a text.
+    let plain = model.tokenizer.encode("Dear", true).expect("tokens");
+    assert_eq!(model.prompt("Dear").expect("tokens"), plain);
+    assert_eq!(model.prompt("").expect("tokens").len(), 1);
     let chat = model.chat(&messages);
     let chat = model.tokenizer.decode(&chat.expect("a prompt"), true);
     assert_eq!(

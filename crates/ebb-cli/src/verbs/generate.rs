@@ -168,7 +168,7 @@ impl Generate {
                 let one = |(i, line): (usize, &str)| {
                     let at = format!("`{}`, line {}", path.display(), i + 1);
                     match serde_json::from_str(line) {
-                        Ok(Line::Prompt { prompt }) => Ok(model.begin(&prompt)?),
+                        Ok(Line::Prompt { prompt }) => Ok(model.prompt(&prompt)?),
                         Ok(Line::Chat { messages }) => Ok(model.chat(&messages)?),
                         Err(e) => Err(Error::request(
                             format!("{at}: {e}"),
@@ -200,7 +200,7 @@ impl Generate {
                         let user = Message::new("user", prompt.as_str());
                         Ok(model.chat(&system.chain([user]).collect::<Vec<_>>())?)
                     }
-                    false => Ok(model.begin(prompt)?),
+                    false => Ok(model.prompt(prompt)?),
                 };
                 prompts.iter().map(one).collect::<Result<_>>()?
             }
