@@ -11,7 +11,7 @@ use ebb_net::decoder;
 use ebb_space::stats::{mean_ci_t, proportion_ci_wilson};
 use ebb_space::{Direction, ExampleId, Number, Unit};
 use ebb_text::metrics::{Likelihood, exact_match, normalised_match, rouge_l};
-use ebb_text::{General, Question, likeliest};
+use ebb_text::{General, Question, chance as guess, likeliest};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -314,14 +314,14 @@ pub fn score(model: &mut LanguageModel, set: &Set, watch: Watch) -> Result<Score
     let mut chance = Vec::new();
     if !answers.is_empty() {
         numbers.push(accuracy("accuracy", answers.iter(), &protocol)?);
-        chance.push(("accuracy".to_owned(), guessing(set.questions.iter())));
+        chance.push(("accuracy".to_owned(), guess(set.questions.iter())));
     }
     for kind in set.kinds() {
         let name = format!("accuracy/{kind}");
         let of = answers.iter().filter(|a| a.kind == kind);
         numbers.push(accuracy(&name, of, &protocol)?);
         let of = set.questions.iter().filter(|q| q.kind == kind);
-        chance.push((name, guessing(of)));
+        chance.push((name, guess(of)));
     }
     if !texts.is_empty() {
         numbers.extend(likelihoods(&texts, &set.name)?);
@@ -475,13 +475,6 @@ fn matches(tasks: &[Written], set: &str) -> Result<Vec<Number>> {
             protocol: protocol("F1, without stemming"),
         },
     ])
-}
-
-fn guessing<'a>(questions: impl Iterator<Item = &'a Question>) -> f64 {
-    let (sum, n) = questions.fold((0.0, 0.0), |(sum, n), q| {
-        (sum + 1.0 / q.choices.len() as f64, n + 1.0)
-    });
-    sum / n
 }
 
 fn accuracy<'a>(

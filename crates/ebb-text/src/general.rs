@@ -92,13 +92,17 @@ impl General {
     /// The share of a kind's questions that a guess answers: the mean of one over the number of
     /// choices. Not a number for a kind that is not there.
     pub fn chance(&self, kind: &str) -> f64 {
-        let (mut sum, mut n) = (0.0, 0.0);
-        for question in self.of_kind(kind) {
-            sum += 1.0 / question.choices.len() as f64;
-            n += 1.0;
-        }
-        sum / n
+        chance(self.of_kind(kind))
     }
+}
+
+/// The share of questions that a guess answers: the mean of one over the number of choices. Not a
+/// number for none.
+pub fn chance<'a>(questions: impl Iterator<Item = &'a Question>) -> f64 {
+    let (sum, n) = questions.fold((0.0, 0.0), |(sum, n), question| {
+        (sum + 1.0 / question.choices.len() as f64, n + 1.0)
+    });
+    sum / n
 }
 
 /// Which choice is the likeliest; of equals the first. `None` for no choices or where one has no

@@ -36,7 +36,7 @@ pub mod worlds;
 pub use encode::{Encoder, Encoding, Learn, Sequence, TooLong};
 pub use error::{Error, Result};
 pub use example::{Body, Example, Occurrences, Place, Unit, shuffle};
-pub use general::{General, Text, likeliest};
+pub use general::{General, Text, chance, likeliest};
 pub use pack::{Fill, NO_EXAMPLE, Packed, pack};
 pub use question::Question;
 pub use read::{Break, Fields, Reader, Reading};

@@ -42,7 +42,7 @@ pub use config::{Biases, Block, DecoderConfig, MODEL_TYPES, Names, Nonlinearity,
 pub use generate::{Choice, End, Generated, Generation, Prompt};
 pub use processors::{PenaltyDecoding, Processor};
 pub use rope::{Rotary, Scaling};
-pub use score::{Question, Scored, perplexity};
+pub use score::{Question, Scored};
 
 use crate::network::{Network, Output, Pass};
 use crate::{Error, Result};

@@ -34,11 +34,6 @@ impl Scored {
     }
 }
 
-/// `exp` of the mean loss (in nats); NaN without any.
-pub fn perplexity(losses: &[f64]) -> f64 {
-    (losses.iter().sum::<f64>() / losses.len() as f64).exp()
-}
-
 /// Logits held at a time: 16 MiB.
 const BLOCK: usize = 1 << 22;
 /// Rows read at a time.
@@ -282,11 +277,5 @@ mod tests {
             let whole = &windows[..windows.len() - 1];
             assert!(whole.iter().all(|w| w.to - w.from == window));
         }
-    }
-
-    #[test]
-    fn perplexity_of_a_fair_coin_is_two() {
-        assert!((perplexity(&[2f64.ln(); 5]) - 2.0).abs() < 1e-12);
-        assert!(perplexity(&[]).is_nan());
     }
 }
