@@ -14,7 +14,7 @@ pub struct Shipped {
 }
 
 /// Every recipe that comes with the program; the first is the default.
-pub const SHIPPED: [Shipped; 5] = [
+pub const SHIPPED: [Shipped; 7] = [
     Shipped {
         name: "digits",
         about: "five pairs of digits, one after the other; needs no download",
@@ -39,6 +39,16 @@ pub const SHIPPED: [Shipped; 5] = [
         name: "recurring-mnist",
         about: "hundreds of short tasks whose classes come back: knowledge accumulates",
         text: include_str!("../../../recipes/recurring-mnist.toml"),
+    },
+    Shipped {
+        name: "facts",
+        about: "a small language model learns made-up facts in two halves; needs no download",
+        text: include_str!("../../../recipes/facts.toml"),
+    },
+    Shipped {
+        name: "smollm2-facts",
+        about: "SmolLM2-135M learns such facts; needs `ebb data fetch smollm2-135m`",
+        text: include_str!("../../../recipes/smollm2-facts.toml"),
     },
 ];
 

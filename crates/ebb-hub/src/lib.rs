@@ -16,6 +16,7 @@ mod chat;
 mod error;
 mod folder;
 mod gguf;
+mod made;
 mod mapped;
 mod number;
 mod safetensors_file;

@@ -55,6 +55,15 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// A tokenizer without a chat template.
+    pub(crate) fn of(inner: tokenizers::Tokenizer, special: SpecialTokens) -> Tokenizer {
+        Tokenizer {
+            inner,
+            special,
+            chat_template: None,
+        }
+    }
+
     /// Reads `tokenizer.json` of a Hugging Face folder, and special tokens and the chat template
     /// beside it.
     ///
@@ -219,7 +228,7 @@ fn unpanicked<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> std::result::R
 
 /// A `tokenizer.json`. Its truncation and padding are left aside, as `transformers` does: they
 /// are what some earlier call asked for.
-fn build(path: &Path, json: &Value) -> Result<tokenizers::Tokenizer> {
+pub(crate) fn build(path: &Path, json: &Value) -> Result<tokenizers::Tokenizer> {
     let no_tokenizer = |e: String| Error::damaged(path, format!("it has no valid tokenizer ({e})"));
     if json.get("normalizer").is_some_and(is_precompiled) {
         let what = "its normalizer is a compiled table of SentencePiece, which no model has that is \

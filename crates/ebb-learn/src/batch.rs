@@ -1,5 +1,6 @@
 //! One step's rows, new and replayed together.
 
+use crate::language;
 use crate::seen::{ClassSets, column};
 use burn::tensor::Tensor;
 use ebb_data::{Item, Part, Stream};
@@ -19,11 +20,11 @@ pub struct Entry {
 
 /// Rows that go through the network in one pass.
 pub struct Batch {
-    /// `[rows, inputs]`, as the network sees them.
+    /// `[examples, inputs]`, as the network sees them.
     pub x: Tensor<2>,
-    /// What is known of each row.
+    /// What is known of each row: one an example, or of texts one a token, example by example.
     pub rows: Rows,
-    /// Who each row is.
+    /// Who each example is.
     pub ids: Vec<ExampleId>,
     /// Logits stored with replayed rows, aligned (other rows hold 0).
     pub stored_logits: Option<Vec<f32>>,
@@ -54,19 +55,23 @@ impl Batch {
         Some(&self.rows.class_sets[usize::from(set)])
     }
 
-    /// Rows `range` as a batch from their inputs, without what is stored or set beside them.
+    /// The examples `range` as a batch from their inputs, without what is stored or set beside
+    /// them.
     pub fn part(&self, range: Range<usize>) -> Batch {
-        let [_, width] = self.x.dims();
-        let of = |list: &[u16]| list[range.clone()].to_vec();
+        let [examples, width] = self.x.dims();
+        // One, but for texts.
+        let each = self.rows.len() / examples.max(1);
+        let rows = range.start * each..range.end * each;
+        let of = |list: &[u16]| list[rows.clone()].to_vec();
         Batch {
             x: self.x.clone().slice([range.clone(), 0..width]),
             rows: Rows {
-                ids: self.rows.ids[range.clone()].to_vec(),
-                labels: self.rows.labels[range.clone()].to_vec(),
+                ids: self.rows.ids[rows.clone()].to_vec(),
+                labels: self.rows.labels[rows.clone()].to_vec(),
                 support: of(&self.rows.support),
                 supports: self.rows.supports.clone(),
-                mask: self.rows.mask.as_ref().map(|m| m[range.clone()].to_vec()),
-                weight: self.rows.weight.as_ref().map(|w| w[range.clone()].to_vec()),
+                mask: self.rows.mask.as_ref().map(|m| m[rows.clone()].to_vec()),
+                weight: self.rows.weight.as_ref().map(|w| w[rows.clone()].to_vec()),
                 class_set: self.rows.class_set.as_deref().map(of),
                 class_sets: self.rows.class_sets.clone(),
             },
@@ -148,6 +153,9 @@ impl Collect {
     /// The batch. `class_sets` are what the rows' class sets refer to; `outputs` is the width of
     /// the logits.
     pub fn finish(mut self, model: &Model, class_sets: &[Vec<bool>], outputs: usize) -> Batch {
+        if model.network().tokens() {
+            return language::expand(&self.x, self.rows, self.ids, model);
+        }
         let n = self.ids.len();
         if self.rows.class_set.is_some() {
             self.rows.class_sets = class_sets.to_vec();

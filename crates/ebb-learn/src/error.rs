@@ -106,6 +106,15 @@ pub enum Error {
     /// An error of the run directory.
     #[error(transparent)]
     Record(#[from] ebb_record::Error),
+    /// An error of a language model.
+    #[error(transparent)]
+    Language(#[from] ebb_lm::Error),
+    /// An error of texts.
+    #[error(transparent)]
+    Text(#[from] ebb_text::Error),
+    /// An error of a language model's files.
+    #[error(transparent)]
+    Hub(#[from] ebb_hub::Error),
     /// An error of the algebra.
     #[error(transparent)]
     Space(#[from] ebb_space::Error),

@@ -1,5 +1,6 @@
 //! Evaluation: fixed, padded chunks, so that no batch size a user sets reaches a kernel.
 
+use crate::language;
 use crate::oracle::Oracle;
 use crate::seen::{column, head, outputs};
 use ebb_data::{Item, Part, Scenario, Stream};
@@ -10,9 +11,9 @@ const CHUNK: usize = 256;
 /// One example's outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
-    /// Cross-entropy, over the outputs that compete.
+    /// Cross-entropy, over the outputs that compete; of a text, the mean over what it learns.
     pub loss: f32,
-    /// Whether the largest of them was the label's.
+    /// Whether the largest of them was the label's; of a text, at every token it learns.
     pub correct: bool,
 }
 
@@ -20,6 +21,9 @@ pub struct Outcome {
 ///
 /// In task-incremental streams an item's head is given and its outputs compete; otherwise all do.
 pub fn evaluate(oracle: &mut Oracle, stream: &Stream, items: &[Item]) -> Vec<Outcome> {
+    if oracle.model.network().tokens() {
+        return language::evaluate(oracle, stream, items);
+    }
     let width = oracle.model.network().inputs();
     let outputs = outputs(stream);
     let mut outcomes = Vec::with_capacity(items.len());

@@ -11,6 +11,7 @@ use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::recorder::Recorder;
 use crate::replay::Offered;
+use crate::schedule::Place;
 use crate::seen::{ClassSets, Seen, outputs};
 use crate::session::Session;
 use crate::spec::{DataPlan, EndsSpec, LossClasses};
@@ -238,7 +239,8 @@ impl Run {
             .begin(experiences, self.s.position.step, total);
         while self.s.position.experience < experiences {
             let index = self.s.position.experience;
-            self.experience(index, total, around)?;
+            let done = self.experience(index, total, around);
+            done.map_err(|error| self.diverged(error, index))?;
         }
         around.progress.end();
         Ok((self.recorder.finish()?, self.s))
@@ -279,12 +281,12 @@ impl Run {
                 if self.s.position.in_experience >= steps {
                     break;
                 }
-                let (peak, s) = (train.schedule, self.s.position);
-                let factor = if peak.rewarm {
-                    peak.factor(s.in_experience, steps)
-                } else {
-                    peak.factor(s.step, total)
-                };
+                let s = self.s.position;
+                let factor = train.schedule.at(Place {
+                    experience: index,
+                    within: (s.in_experience, steps),
+                    overall: (s.step, total),
+                });
                 let begun = Instant::now();
                 let loss = self.step(&at, rows, train.lr * factor)?;
                 self.train_seconds += begun.elapsed().as_secs_f64();
@@ -348,10 +350,7 @@ impl Run {
             step,
             lr,
         };
-        let pass = match self.s.update.gradient(&mut context, &mut self.gradient) {
-            Ok(pass) => pass,
-            Err(error) => return Err(self.diverged(error, index, lr)),
-        };
+        let pass = self.s.update.gradient(&mut context, &mut self.gradient)?;
         let gradient = &mut self.gradient;
         plugins(&mut self.s, at, lr, |p, scene| {
             p.change_gradient(scene, &batch, &pass, gradient)
@@ -468,7 +467,8 @@ impl Run {
                 replay.offer(&Offered {
                     stream: &self.s.stream,
                     items: new,
-                    logits: &pass.logits[..new.len() * outputs],
+                    // Texts keep no logits.
+                    logits: pass.logits.get(..new.len() * outputs).unwrap_or(&[]),
                     features: &pass.features,
                     experience: index,
                     step,
@@ -890,12 +890,14 @@ impl Run {
         Ok(())
     }
 
-    fn diverged(&self, error: Error, experience: usize, lr: f64) -> Error {
+    /// A loss that is not finite, wherever it was found: in the step's own pass or in one that a
+    /// plugin, a penalty or the memory made.
+    fn diverged(&self, error: Error, experience: usize) -> Error {
         match error {
             Error::Space(ebb_space::Error::NotFinite { term, .. }) => Error::Diverged {
                 step: self.s.position.step,
                 experience,
-                lr,
+                lr: self.s.recipe.file().train.lr,
                 term,
             },
             other => other,
@@ -913,7 +915,10 @@ fn describe(s: &Session, name: &str) -> Start {
         ebb_data::Scenario::Class => "class",
     };
     let kind = stream.spec.kind.map_or("split", ebb_data::Kind::name);
-    let words = format!("{kind} {}, {scenario}-incremental", stream.spec.dataset);
+    let words = match file.language {
+        Some(_) => format!("{} texts", stream.experiences.len()),
+        None => format!("{kind} {}, {scenario}-incremental", stream.spec.dataset),
+    };
     let network = match &file.network {
         ebb_net::NetworkSpec::Mlp { hidden, .. } => format!("MLP {hidden:?}"),
         ebb_net::NetworkSpec::Cnn { channels, .. } => format!("CNN {channels:?}"),
@@ -922,6 +927,10 @@ fn describe(s: &Session, name: &str) -> Start {
         ebb_net::NetworkSpec::KeyValue { books, keys, .. } => {
             format!("key-value bottleneck {books} x {keys}")
         }
+        ebb_net::NetworkSpec::Decoder { width, layers, .. } => {
+            format!("decoder {layers} x {width}")
+        }
+        ebb_net::NetworkSpec::Pretrained { model } => name_of(Path::new(model)),
     };
     let test: usize = stream.evals.iter().map(|e| e.items.len()).sum();
     let protocol = format!("{words}; {} test sets, {test} examples", stream.evals.len());

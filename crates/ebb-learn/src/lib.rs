@@ -9,6 +9,7 @@ pub mod batch;
 mod error;
 pub mod evaluate;
 pub mod fisher;
+pub mod language;
 mod learn;
 pub mod methods;
 pub mod objective;

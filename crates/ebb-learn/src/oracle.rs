@@ -27,7 +27,8 @@ pub struct Meter {
 pub struct PassResult {
     /// The objective's value, whole and by term.
     pub value: ObjectiveValue,
-    /// `[rows, outputs]`, at the weights the gradient was taken at.
+    /// `[rows, outputs]`, at the weights the gradient was taken at; empty where the pass went in
+    /// parts or was checkpointed.
     pub logits: Vec<f32>,
     /// `[rows, width]`, at the same weights; empty where no term looks at them.
     pub features: Vec<f32>,
@@ -71,6 +72,10 @@ pub struct Oracle {
     /// The key of this step's draws (dropout).
     pub key: Key,
     grads: CarrierGrads,
+    /// Examples in one pass of a gradient; none: all.
+    micro_batch: Option<usize>,
+    /// Whether the inputs of blocks alone are kept.
+    checkpoint: bool,
 }
 
 impl Oracle {
@@ -85,7 +90,16 @@ impl Oracle {
             meter: Meter::default(),
             key,
             grads: CarrierGrads::default(),
+            micro_batch: None,
+            checkpoint: false,
         }
+    }
+
+    /// The same, whose gradients go through examples in parts of this size, and keep the inputs of
+    /// blocks alone.
+    pub fn in_parts(mut self, micro_batch: Option<usize>, checkpoint: bool) -> Self {
+        (self.micro_batch, self.checkpoint) = (micro_batch, checkpoint);
+        self
     }
 
     /// The gradient of `objective` on `batch`, at the model's weights or at `at`, written into
@@ -100,6 +114,12 @@ impl Oracle {
         at: Option<&Weights>,
         into: &mut Weights,
     ) -> Result<PassResult> {
+        if let Some(size) = self.micro_batch.filter(|size| *size < batch.ids.len()) {
+            return self.gradient_in_parts(objective, batch, at, size, into);
+        }
+        if self.checkpoint && at.is_none() && batch.entry.is_none() {
+            return self.gradient_checkpointed(objective, batch, into);
+        }
         let ids: Vec<u64> = batch.rows.ids.iter().map(|id| id.example).collect();
         let mode = Mode::Train {
             key: self.key,
@@ -107,6 +127,92 @@ impl Oracle {
         };
         let (pass, _, _) = self.pass(objective, batch, at, mode, batch.taps(), into)?;
         Ok(pass)
+    }
+
+    /// The same by examples in parts of `size`. A part's means are over its own rows, so each of
+    /// its terms is weighed by the share of rows that the part has of it.
+    fn gradient_in_parts(
+        &mut self,
+        objective: &Objective,
+        batch: &Batch,
+        at: Option<&Weights>,
+        size: usize,
+        into: &mut Weights,
+    ) -> Result<PassResult> {
+        let n = batch.ids.len();
+        let whole = objective.counts(&batch.rows);
+        let mut gradient = into.zeros_like();
+        let mut all = PassResult {
+            value: ObjectiveValue {
+                total: 0.0,
+                terms: vec![0.0; objective.terms.len()],
+                row_loss: Vec::with_capacity(batch.rows.len()),
+            },
+            logits: Vec::new(),
+            features: Vec::new(),
+        };
+        into.as_mut_slice().fill(0.0);
+        for start in (0..n).step_by(size) {
+            let part = batch.part(start..(start + size).min(n));
+            let mut shared = objective.clone();
+            let counts = objective.counts(&part.rows);
+            for ((term, part), whole) in shared.terms.iter_mut().zip(counts).zip(&whole) {
+                term.weight *= part as f64 / (*whole).max(1) as f64;
+            }
+            // A part of the size is one pass.
+            let pass = self.gradient(&shared, &part, at, &mut gradient)?;
+            into.axpy(1.0, &gradient);
+            all.value.total += pass.value.total;
+            let terms = all.value.terms.iter_mut().zip(pass.value.terms);
+            terms.for_each(|(sum, value)| *sum += value);
+            all.value.row_loss.extend(pass.value.row_loss);
+        }
+        Ok(all)
+    }
+
+    /// The same with the activations of one block at a time.
+    fn gradient_checkpointed(
+        &mut self,
+        objective: &Objective,
+        batch: &Batch,
+        into: &mut Weights,
+    ) -> Result<PassResult> {
+        let rows = batch.rows.len();
+        let wants_features = objective.uses_features();
+        let taught = self.ask_teacher(objective, batch);
+        let (grads, device) = (&mut self.grads, self.model.device().clone());
+        let mut value = None;
+        let mut seed = |out: &Output| {
+            let ([_, outputs], [_, width]) = (out.logits.dims(), out.features.dims());
+            let features = wants_features.then(|| slices::read(&out.features, <[f32]>::to_vec));
+            let seen = features.as_deref();
+            slices::read(&out.logits, |logits| {
+                let inputs = inputs(batch, (logits, outputs), (seen, width), &taught)?;
+                value = Some(objective.evaluate(&inputs, grads)?);
+                Ok(())
+            })?;
+            let tensor = |data: Vec<f32>, cols: usize| {
+                Tensor::<2>::from_data(TensorData::new(data, [rows, cols]), &device)
+            };
+            let by_features = grads.features.take().map(|g| tensor(g, width));
+            let by_logits = std::mem::take(&mut grads.logits);
+            Ok((tensor(by_logits, outputs), by_features))
+        };
+        let seeded = self.model.checkpointed(batch.x.clone(), &mut seed, into);
+        let (Some(seeded), Some(value)) = (seeded, value) else {
+            return Err(Error::Recipe {
+                reason: "`train.checkpoint` needs a network of blocks: leave it out".into(),
+            });
+        };
+        seeded?;
+        // The way up is gone twice.
+        self.meter.forward_rows += rows as u64;
+        self.count(rows);
+        Ok(PassResult {
+            value,
+            logits: Vec::new(),
+            features: Vec::new(),
+        })
     }
 
     fn pass(
@@ -371,7 +477,7 @@ fn inputs<'a>(
     (logits, outputs): (&'a [f32], usize),
     (features, width): (Option<&'a [f32]>, usize),
     (teacher_logits, teacher_features): &'a Taught,
-) -> Result<Inputs<'a>> {
+) -> ebb_space::Result<Inputs<'a>> {
     let rows = batch.rows.len();
     Ok(Inputs {
         rows: &batch.rows,
@@ -390,6 +496,6 @@ fn inputs<'a>(
     })
 }
 
-fn view(data: Option<&[f32]>, rows: usize, cols: usize) -> Result<Option<View<'_>>> {
-    Ok(data.map(|d| View::new(d, rows, cols)).transpose()?)
+fn view(data: Option<&[f32]>, rows: usize, cols: usize) -> ebb_space::Result<Option<View<'_>>> {
+    data.map(|d| View::new(d, rows, cols)).transpose()
 }

@@ -4,6 +4,7 @@
 //! the recipe accepts it by name; what was accepted is printed in the report.
 
 use crate::error::{Error, Result};
+use crate::language::{self, TEXT};
 use crate::methods::views::SUPPORT;
 use crate::methods::zeroth::Variant;
 use crate::methods::{self, Situation};
@@ -43,6 +44,7 @@ impl Recipe {
         for (path, value) in sets {
             set(&mut table, path, value)?;
         }
+        quiet_panel(&mut table);
         expand(&mut table)?;
         let mut file: RecipeFile =
             table
@@ -50,7 +52,9 @@ impl Recipe {
                 .map_err(|e: toml::de::Error| Error::Recipe {
                     reason: e.to_string().trim_end().to_owned(),
                 })?;
-        file.stream = file.stream.resolved()?;
+        if file.stream.dataset != TEXT {
+            file.stream = file.stream.resolved()?;
+        }
         file.with = toml::Table::new();
         file.label.get_or_insert_with(|| "custom".to_owned());
         if file.train.reduction.is_none() {
@@ -106,6 +110,20 @@ impl Recipe {
     /// What the optimizer is built from.
     pub fn optimizer(&self) -> OptimizerSettings {
         self.file.train.optimizer_settings()
+    }
+}
+
+/// A language model is evaluated at the ends of experiences, unless its recipe says otherwise: a
+/// panel every few steps would cost more than the training.
+fn quiet_panel(table: &mut toml::Table) {
+    if !table.contains_key("language") {
+        return;
+    }
+    let evaluate = table
+        .entry("evaluate")
+        .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    if let toml::Value::Table(evaluate) = evaluate {
+        evaluate.entry("every").or_insert(0.into());
     }
 }
 
@@ -185,6 +203,10 @@ fn expand(table: &mut toml::Table) -> Result<()> {
 }
 
 fn experiences(table: &toml::Table) -> Result<usize> {
+    let texts = table.get("language").and_then(|l| l.get("experience"));
+    if let Some(texts) = texts.and_then(toml::Value::as_array) {
+        return Ok(texts.len());
+    }
     let Some(stream) = table.get("stream") else {
         return Ok(1);
     };
@@ -282,6 +304,9 @@ fn check(file: &RecipeFile) -> Result<()> {
             t.betas
         ));
     }
+    if let Some(problem) = t.schedule.problem() {
+        return wrong(format!("in `train.schedule`: {problem}"));
+    }
     if t.clip.is_some_and(|c| c.is_nan() || c <= 0.0) {
         return wrong("`train.clip` must be above 0; leave it out for none".into());
     }
@@ -291,6 +316,7 @@ fn check(file: &RecipeFile) -> Result<()> {
     if file.evaluate.every > 0 && file.evaluate.panel == 0 {
         return wrong("`evaluate.panel` must be at least 1 where `evaluate.every` is set".into());
     }
+    language::check(file)?;
     check_update(file)?;
     check_plugins(file)?;
     check_memory(file)?;
@@ -336,6 +362,7 @@ fn check_plugins(file: &RecipeFile) -> Result<()> {
     }
     let size = |n: &usize| (1..=LARGEST).contains(n);
     let share = |x: f64| (0.0..=1.0).contains(&x);
+    let from_zero = |x: f64| x >= 0.0 && x.is_finite();
     let positive = |x: &f64| *x > 0.0 && x.is_finite();
     for plugin in &file.plugin {
         let reason = match plugin {
@@ -377,9 +404,7 @@ fn check_plugins(file: &RecipeFile) -> Result<()> {
                  activation than k-winners, ash or hard-ash, no `standardise`, and a linear head"
                     .to_owned()
             }
-            PluginSpec::Clnp(s)
-                if !(s.l1 >= 0.0 && s.l1.is_finite()) || !share(s.margin) || s.samples == 0 =>
-            {
+            PluginSpec::Clnp(s) if !from_zero(s.l1) || !share(s.margin) || s.samples == 0 => {
                 "an `l1` of at least 0, a `margin` from 0 to 1 and `samples` of at least 1"
                     .to_owned()
             }
@@ -388,7 +413,10 @@ fn check_plugins(file: &RecipeFile) -> Result<()> {
             }
             PluginSpec::FewShot(s) if s.shots == 0 => "`shots` of at least 1".to_owned(),
             PluginSpec::Psmt(s)
-                if !share(s.decay) || !share(s.restore) || !(s.lambda >= 0.0) || s.samples == 0 =>
+                if !share(s.decay)
+                    || !share(s.restore)
+                    || !from_zero(s.lambda)
+                    || s.samples == 0 =>
             {
                 "`decay` and `restore` from 0 to 1, a `lambda` of at least 0 and `samples` of at \
                  least 1"
@@ -423,7 +451,9 @@ fn linear_head(network: &NetworkSpec) -> bool {
         | NetworkSpec::Cnn { head, .. }
         | NetworkSpec::Resnet18 { head, .. } => *head == HeadKind::Linear,
         NetworkSpec::TaskMlp { .. } => true,
-        NetworkSpec::KeyValue { .. } => false,
+        NetworkSpec::KeyValue { .. }
+        | NetworkSpec::Decoder { .. }
+        | NetworkSpec::Pretrained { .. } => false,
     }
 }
 

@@ -60,6 +60,9 @@ struct Progress {
     #[serde(default)]
     plugins: Vec<(Vec<String>, serde_json::Value)>,
     frozen: bool,
+    /// Of a stream of text: which texts, since their files may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    texts: Option<String>,
 }
 
 /// The version of `progress.json`.
@@ -104,6 +107,12 @@ impl Session {
     /// When the data cannot be had or the recipe does not fit it.
     pub fn new(recipe: &Recipe, data_dir: &Path) -> Result<Self> {
         let file = recipe.file();
+        if file.language.is_some() {
+            let (language, stream) = crate::language::open(recipe, data_dir)?;
+            let stream = plan(stream, file.data);
+            check(&stream)?;
+            return Self::with(recipe, Arc::new(stream), language.model);
+        }
         let stream = plan(file.stream.build(data_dir, file.seed)?, file.data);
         check(&stream)?;
         Self::on(recipe, Arc::new(stream))
@@ -116,11 +125,18 @@ impl Session {
     pub fn on(recipe: &Recipe, stream: Arc<Stream>) -> Result<Self> {
         let file = recipe.file();
         let key = Key::new(file.seed, "learn");
-        let outputs = outputs(&stream);
         let network = file
             .network
             .build_heads(stream.shape(), stream.classes, stream.heads)?;
-        let mut model = Model::new(network, key.sub("initialise"), &Device::flex());
+        let model = Model::new(network, key.sub("initialise"), &Device::flex());
+        Self::with(recipe, stream, model)
+    }
+
+    /// The same with a model that is there already.
+    fn with(recipe: &Recipe, stream: Arc<Stream>, mut model: Model) -> Result<Self> {
+        let file = recipe.file();
+        let key = Key::new(file.seed, "learn");
+        let outputs = outputs(&stream);
         let optimizer = Optimizer::new(recipe.optimizer(), model.layout());
         let class_sets = ClassSets::at(&stream, 0, file.train.classes);
         let replay = match &file.memory {
@@ -141,7 +157,7 @@ impl Session {
         let panels = panels(&stream, file, key);
         Ok(Self {
             recipe: recipe.clone(),
-            oracle: Oracle::new(model, key),
+            oracle: Oracle::new(model, key).in_parts(file.train.micro_batch, file.train.checkpoint),
             optimizer,
             penalties: file.penalty.iter().map(penalty).collect(),
             plugins: file.plugin.iter().map(plugin).collect(),
@@ -179,6 +195,7 @@ impl Session {
                 .map(|k| (vectors(k), k.note.clone()))
                 .collect(),
             frozen: self.frozen.is_some(),
+            texts: self.texts(),
         };
         let json = serde_json::to_vec_pretty(&progress);
         state.file("progress.json", &json.map_err(unwritable("progress.json"))?)?;
@@ -252,6 +269,13 @@ impl Session {
         if progress.plugins.len() != self.plugins.len() {
             return Err(bad(
                 "the recipe has other plugins than when it was saved".into()
+            ));
+        }
+        if progress.texts != self.texts() {
+            return Err(bad(
+                "the texts that its recipe names have changed since it was written: put them back \
+                 as they were, or begin a new run"
+                    .into(),
             ));
         }
         let load = |name: &str| ebb_record::load_weights(&state.path(name), &layout);
@@ -331,6 +355,17 @@ impl Session {
         self.position = progress.position;
         self.earlier = (progress.seconds, progress.train_seconds);
         Ok(())
+    }
+
+    /// A digest of the texts that are learnt, in their order.
+    fn texts(&self) -> Option<String> {
+        self.recipe.file().language.as_ref()?;
+        let mut hasher = blake3::Hasher::new();
+        let items = self.stream.train_items();
+        items.for_each(|item| {
+            hasher.update(item.id.to_string().as_bytes());
+        });
+        Some(hasher.finalize().to_hex().to_string())
     }
 
     /// The mask of what the recipe freezes.

@@ -33,6 +33,9 @@ pub struct RecipeFile {
     /// The network.
     #[serde(default)]
     pub network: NetworkSpec,
+    /// The texts of a stream of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<crate::language::LanguageSpec>,
     /// How it is trained.
     #[serde(default)]
     pub train: TrainSpec,
@@ -556,6 +559,14 @@ pub struct TrainSpec {
     pub clip: Option<f64>,
     /// Paths (with `*`) that stay bit for bit as they are from the second experience on.
     pub freeze: Vec<String>,
+    /// Examples in one pass of a language model: a step goes through its rows in parts of this
+    /// size and adds the gradients up, to the step that all of them at once would make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
+    /// Keep the inputs of a language model's blocks alone and compute what lies within a second
+    /// time: less memory, more time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint: bool,
 }
 
 impl TrainSpec {
@@ -591,6 +602,8 @@ impl Default for TrainSpec {
             schedule: Schedule::default(),
             clip: None,
             freeze: Vec::new(),
+            micro_batch: None,
+            checkpoint: false,
         }
     }
 }

@@ -67,6 +67,73 @@ impl LanguageModel {
         }
     }
 
+    /// Where the model called `name` is: one that `ebb data fetch` brought into `data_dir`, a
+    /// folder, or a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Request`], which says how to get it.
+    pub fn find(name: &str, data_dir: &Path) -> Result<PathBuf> {
+        let known = ebb_data::models();
+        if let Some(model) = known.iter().find(|model| model.name == name) {
+            return model.path(data_dir).ok_or_else(|| {
+                Error::Request(format!(
+                    "the model {name} is not on this machine: `ebb data fetch {name}` brings it \
+                     ({} MB)",
+                    model.bytes / 1_000_000
+                ))
+            });
+        }
+        let path = PathBuf::from(name);
+        match path.exists() {
+            true => Ok(path),
+            false => {
+                let known: Vec<&str> = known.iter().map(|m| m.name).collect();
+                Err(Error::Request(format!(
+                    "there is no model `{name}`: give a folder with config.json and safetensors, \
+                     a .gguf file, or one of {}",
+                    known.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// A model with fresh weights, a pure function of `key`: `config` is a `config.json`, and rows
+    /// have `positions` tokens unless said otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Net`] for a configuration that makes no network.
+    pub fn fresh(
+        config: Map<String, Value>,
+        tokenizer: Tokenizer,
+        positions: usize,
+        key: Key,
+        device: &Device,
+    ) -> Result<LanguageModel> {
+        let read = DecoderConfig::from_json(&Value::Object(config.clone()).to_string())?;
+        let decoder = Arc::new(Decoder::new(read, positions)?);
+        let eos = tokenizer.special().eos.as_deref();
+        let stops = eos.and_then(|eos| tokenizer.id(eos)).into_iter().collect();
+        Ok(LanguageModel {
+            model: Model::new(decoder.clone(), key, device),
+            decoder,
+            tokenizer,
+            config,
+            stops,
+            origin: PathBuf::new(),
+        })
+    }
+
+    /// The same weights in a network whose rows have `positions` tokens unless said otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Net`] for more than its context.
+    pub fn with_positions(mut self, positions: usize) -> Result<LanguageModel> {
+        let decoder = Arc::new(Decoder::new(self.decoder.config().clone(), positions)?);
+        self.model = self.model.with_network(decoder.clone())?;
+        self.decoder = decoder;
+        Ok(self)
+    }
+
     fn put_together(
         files: &dyn Tensors,
         config: Map<String, Value>,

@@ -26,7 +26,7 @@ pub use decoder::{Decoder, DecoderConfig, Packing};
 pub use heads::{HeadKind, HeadPlan};
 pub use init::Init;
 pub use model::{Leaves, Model};
-pub use network::{LinearSite, Mode, Network, Output, Pass};
+pub use network::{LinearSite, Mode, Network, Output, Pass, Seed, Seeded};
 pub use spec::NetworkSpec;
 pub use taps::Taps;
 pub use task_mlp::{TaskMlp, TaskWeights};

@@ -1,6 +1,6 @@
 //! A network with its parameters.
 
-use crate::network::{Mode, Network, Output, Pass};
+use crate::network::{Mode, Network, Output, Pass, Seed, Seeded};
 use crate::taps::Taps;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use ebb_kernels::slices;
@@ -48,6 +48,17 @@ impl Model {
             buffers,
             device: device.clone(),
         }
+    }
+
+    /// The same parameters in another network, whose layout must be the same.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn with_network(mut self, network: Arc<dyn Network>) -> crate::Result<Self> {
+        same_layout(network.layout(), self.network.layout())?;
+        same_layout(network.buffers(), self.network.buffers())?;
+        self.network = network;
+        Ok(self)
     }
 
     /// The architecture.
@@ -142,6 +153,23 @@ impl Model {
             mode,
         };
         self.network.forward(x, &mut pass)
+    }
+
+    /// The gradient of what `seed` makes of the output, written into `into` (same layout), with
+    /// the activations of one block at a time: as
+    /// [`Network::checkpointed`](crate::Network::checkpointed). `None` where the network has no
+    /// blocks.
+    pub fn checkpointed(&self, x: Tensor<2>, seed: Seed, into: &mut Weights) -> Option<Seeded> {
+        let layout = into.layout().clone();
+        into.as_mut_slice().fill(0.0);
+        let mut add = |i: usize, gradient: Tensor<1>| {
+            let range = layout.entries()[i].range.clone();
+            let target = &mut into.as_mut_slice()[range];
+            slices::read(&gradient, |g| {
+                target.iter_mut().zip(g).for_each(|(t, g)| *t += g);
+            });
+        };
+        self.network.checkpointed(x, &self.params, seed, &mut add)
     }
 
     /// A forward pass without a graph, in evaluation mode.

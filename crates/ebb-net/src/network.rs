@@ -27,6 +27,13 @@ pub struct Output {
     pub features: Tensor<2>,
 }
 
+/// Makes the gradients by logits and features from what a pass yields.
+pub type Seed<'a> =
+    &'a mut dyn FnMut(&Output) -> Result<(Tensor<2>, Option<Tensor<2>>), ebb_space::Error>;
+
+/// Whether a pass could be seeded.
+pub type Seeded = Result<(), ebb_space::Error>;
+
 /// One pass through a network: its parameters, what is tapped, and the mode.
 pub struct Pass<'a> {
     /// The parameters in the order of the network's layout, flat.
@@ -94,6 +101,27 @@ pub trait Network: Send + Sync + std::fmt::Debug {
     /// Every activation's name, in the order a pass meets them. The first is `input`:
     /// differentiating it gives the gradient with respect to `x`.
     fn taps(&self) -> Vec<String>;
+
+    /// Whether a row of `x` is a sequence of token ids; logits and features have a row for each
+    /// token then, in their order.
+    fn tokens(&self) -> bool {
+        false
+    }
+
+    /// A forward and a backward pass that keep the inputs of blocks alone and compute what lies
+    /// within a second time. `seed` makes the gradient by logits and, where it is wanted, by
+    /// features from the output, and may fail; `collect` gets gradients by the number of their
+    /// parameter, some parameters more than once, and adds them up. Networks that cannot do it
+    /// answer `None` and call nothing.
+    fn checkpointed(
+        &self,
+        _x: Tensor<2>,
+        _params: &[Tensor<1>],
+        _seed: Seed,
+        _collect: &mut dyn FnMut(usize, Tensor<1>),
+    ) -> Option<Seeded> {
+        None
+    }
 
     /// The linear layers, if they hold *all* parameters; otherwise per-example statistics go
     /// example by example.

@@ -2,6 +2,7 @@
 
 use crate::activation::ActivationKind;
 use crate::cnn::Cnn;
+use crate::decoder::{Decoder, DecoderConfig};
 use crate::heads::{HeadKind, HeadPlan};
 use crate::init::Init;
 use crate::key_value::KeyValue;
@@ -100,6 +101,39 @@ pub enum NetworkSpec {
         #[serde(default)]
         features: usize,
     },
+    /// A decoder for text, of the Llama family, from fresh weights.
+    Decoder {
+        /// Width of the residual stream.
+        #[serde(default = "decoder_width")]
+        width: usize,
+        /// Blocks.
+        #[serde(default = "decoder_layers")]
+        layers: usize,
+        /// Attention heads, a divisor of the width.
+        #[serde(default = "decoder_heads")]
+        heads: usize,
+        /// Units within a feed-forward layer; left out: three times the width.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inner: Option<usize>,
+    },
+    /// A language model with its weights: a name that `ebb data fetch` knows, a folder, or a GGUF
+    /// file.
+    Pretrained {
+        /// Where it is.
+        model: String,
+    },
+}
+
+fn decoder_width() -> usize {
+    128
+}
+
+fn decoder_layers() -> usize {
+    4
+}
+
+fn decoder_heads() -> usize {
+    4
 }
 
 fn one() -> usize {
@@ -156,6 +190,52 @@ impl Default for NetworkSpec {
 }
 
 impl NetworkSpec {
+    /// Whether it reads and writes text.
+    pub fn is_language(&self) -> bool {
+        matches!(
+            self,
+            NetworkSpec::Decoder { .. } | NetworkSpec::Pretrained { .. }
+        )
+    }
+
+    /// The `config.json` of a decoder that is trained from fresh weights, for a vocabulary and a
+    /// context of these sizes; none for other networks.
+    pub fn decoder_config(
+        &self,
+        vocabulary: usize,
+        context: usize,
+    ) -> Option<serde_json::Map<String, serde_json::Value>> {
+        let NetworkSpec::Decoder {
+            width,
+            layers,
+            heads,
+            inner,
+        } = self
+        else {
+            return None;
+        };
+        let numbers = [
+            ("vocab_size", vocabulary),
+            ("max_position_embeddings", context),
+            ("hidden_size", *width),
+            ("intermediate_size", inner.unwrap_or(3 * width)),
+            ("num_hidden_layers", *layers),
+            ("num_attention_heads", *heads),
+            ("num_key_value_heads", *heads),
+        ];
+        let mut config: serde_json::Map<String, serde_json::Value> = numbers
+            .into_iter()
+            .map(|(key, n)| (key.to_owned(), n.into()))
+            .collect();
+        config.insert("model_type".into(), "llama".into());
+        config.insert("architectures".into(), vec!["LlamaForCausalLM"].into());
+        config.insert("hidden_act".into(), "silu".into());
+        config.insert("rms_norm_eps".into(), 1e-5.into());
+        config.insert("rope_theta".into(), 10000.0.into());
+        config.insert("tie_word_embeddings".into(), true.into());
+        Some(config)
+    }
+
     /// Builds the architecture for inputs of `shape` (channels, height, width) with one head of
     /// `outputs` outputs.
     ///
@@ -240,6 +320,20 @@ impl NetworkSpec {
                     _ => (heads, outputs),
                 };
                 Arc::new(TaskMlp::new(&widths, tasks, width, *weights, *init)?)
+            }
+            NetworkSpec::Decoder { .. } => {
+                let [_, _, positions] = shape;
+                let config = self.decoder_config(outputs, positions).unwrap_or_default();
+                let config = serde_json::Value::Object(config).to_string();
+                Arc::new(Decoder::new(DecoderConfig::from_json(&config)?, positions)?)
+            }
+            NetworkSpec::Pretrained { model } => {
+                return Err(crate::Error::Spec {
+                    reason: format!(
+                        "`{model}` is a language model: it goes with a stream of text (dataset = \
+                         \"text\" and a table `language`)"
+                    ),
+                });
             }
             NetworkSpec::KeyValue {
                 books,

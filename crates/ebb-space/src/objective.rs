@@ -3,7 +3,7 @@
 
 use crate::row::{Prepared, RowScratch};
 use crate::term::{Carrier, Divergence, Reference, Term};
-use crate::{Error, Inputs, Result};
+use crate::{Error, Inputs, Result, Rows};
 
 /// A sum of terms.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +67,23 @@ impl Objective {
         self.terms
             .iter()
             .any(|term| term.reference == Reference::Teacher)
+    }
+
+    /// Over how many rows of a batch each term's mean is taken.
+    pub fn counts(&self, rows: &Rows) -> Vec<usize> {
+        let on = |term: &Term, i: usize| {
+            term.on
+                .contains(&rows.supports[usize::from(rows.support[i])])
+        };
+        let active = || (0..rows.len()).filter(|&i| rows.active(i));
+        let own = |term: &Term| active().filter(|&i| on(term, i)).count();
+        match self.reduction {
+            Reduction::SumOfMeans => self.terms.iter().map(own).collect(),
+            Reduction::MeanOverRows => {
+                let any = |i: &usize| self.terms.iter().any(|term| on(term, *i));
+                vec![active().filter(any).count(); self.terms.len()]
+            }
+        }
     }
 
     /// Whether every term makes sense on its own.

@@ -735,6 +735,15 @@ fn one(job: &Job, streams: &Streams, options: &Options) -> Result<Done> {
     };
     let recipe = job.of.recipe(job.seed, &job.sets).map_err(failed)?;
     let session = match recipe.file().data {
+        _ if recipe.file().language.is_some() => {
+            if job.variation != Variation::Whole {
+                return Err(Error::Study {
+                    id: job.arm.to_owned(),
+                    reason: "texts are shown as they are: a variation is for pictures".to_owned(),
+                });
+            }
+            Session::new(&recipe, options.data_dir).map_err(failed)?
+        }
         DataPlan::Sequential | DataPlan::Memory => {
             Session::on(&recipe, streams.get(&recipe, job.variation)?).map_err(failed)?
         }

@@ -14,8 +14,8 @@ use std::time::Instant;
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Generate {
-    /// A model that `ebb data fetch` brought, a folder with config.json and safetensors, or a
-    /// .gguf file
+    /// A model that `ebb data fetch` brought, a folder with config.json and safetensors, a
+    /// .gguf file, or a run that trained one
     #[arg(value_name = "MODEL")]
     model: String,
     /// What the texts begin with; without any, standard input is one prompt

@@ -3,6 +3,7 @@
 mod bench;
 mod compare;
 mod data;
+mod export;
 mod generate;
 mod learn;
 mod lineage;
@@ -32,6 +33,7 @@ pub enum Verb {
     Methods(methods::Methods),
     Data(data::Data),
     Generate(generate::Generate),
+    Export(export::Export),
     Score(score::Score),
     Study(study::Study),
     Tune(tune::Tune),
@@ -55,6 +57,7 @@ impl Verb {
             Verb::Methods(verb) => verb.run(around),
             Verb::Data(verb) => verb.run(around),
             Verb::Generate(verb) => verb.run(around),
+            Verb::Export(verb) => verb.run(around),
             Verb::Score(verb) => verb.run(around),
             Verb::Study(verb) => verb.run(around),
             Verb::Tune(verb) => verb.run(around),

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Score {
-    /// A model that `ebb data fetch` brought, a folder with config.json and safetensors, or a
-    /// .gguf file
+    /// A model that `ebb data fetch` brought, a folder with config.json and safetensors, a
+    /// .gguf file, or a run that trained one
     #[arg(value_name = "MODEL")]
     model: String,
     /// A set that comes with the program

@@ -101,7 +101,7 @@ impl RemindSettings {
 /// # Errors
 /// When the network has running statistics.
 pub(crate) fn no_running_statistics(model: &Model, method: &str) -> Result<()> {
-    match model.buffers().layout().len() == 0 {
+    match model.buffers().layout().is_empty() {
         true => Ok(()),
         false => Err(Error::Recipe {
             reason: format!(

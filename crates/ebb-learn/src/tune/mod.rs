@@ -127,6 +127,13 @@ pub struct Found {
 /// other than by diverging, every trial of a rule diverges, or the user stops it.
 pub fn tune(search: &Search, options: &Options, watch: &mut dyn Watch) -> Result<Found> {
     let file = search.recipe(&[])?.file().clone();
+    if file.language.is_some() {
+        return Err(Error::Tune {
+            reason: "a search over language models is not built yet: give the recipe's values, or \
+                     run `ebb learn` with several `--set` and compare the runs"
+                .into(),
+        });
+    }
     let whole = file.stream.build(options.data_dir, file.seed)?;
     tune_on(search, &whole, options, watch)
 }

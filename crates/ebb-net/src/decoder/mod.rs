@@ -33,6 +33,7 @@ pub mod rope;
 pub mod score;
 
 mod attention;
+mod checkpoint;
 mod linear;
 mod mlp;
 mod norm;
@@ -44,7 +45,7 @@ pub use processors::{PenaltyDecoding, Processor};
 pub use rope::{Rotary, Scaling};
 pub use score::{Question, Scored};
 
-use crate::network::{Network, Output, Pass};
+use crate::network::{Network, Output, Pass, Seed, Seeded};
 use crate::{Error, Result};
 use attention::{Attention, Inside, Projection};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -255,20 +256,9 @@ impl Decoder {
         let kinds = positions.len() / length.max(1);
         let mut stream = self.embed(x, positions, pass);
 
-        // Blocks of one kind share their mask and their rotation.
-        let mut masks: Vec<(Option<usize>, Tensor<4>)> = Vec::new();
-        let mut rotations: Vec<(Rotary, Rotation)> = Vec::new();
+        let mut shared = Shared::default();
         for (block, is) in self.blocks.iter().zip(&self.config.blocks) {
-            let window = is.window.filter(|&w| w < length);
-            let at = find_or_add(&mut masks, window, || {
-                visible(length, window, documents, &device)
-            });
-            let mask = &masks[at].1;
-            let rotation = is.rotary.map(|rotary| {
-                let turn = || rotary.at(positions, kinds, &device);
-                find_or_add(&mut rotations, rotary, turn)
-            });
-            let rotation = rotation.map(|at| &rotations[at].1);
+            let (mask, rotation) = shared.of(is, length, (positions, kinds), documents, &device);
             stream = block.forward(stream, rotation, mask, None, pass);
         }
         self.norm.forward(stream, pass)
@@ -307,6 +297,36 @@ impl Decoder {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
         }
+    }
+}
+
+/// Masks and rotations, which blocks of one kind share.
+#[derive(Default)]
+struct Shared {
+    masks: Vec<(Option<usize>, Tensor<4>)>,
+    rotations: Vec<(Rotary, Rotation)>,
+}
+
+impl Shared {
+    /// Those of a block, for rows of `length` tokens at positions of so many kinds.
+    fn of(
+        &mut self,
+        block: &Block,
+        length: usize,
+        (positions, kinds): (&[u32], usize),
+        documents: Option<&[u32]>,
+        device: &Device,
+    ) -> (&Tensor<4>, Option<&Rotation>) {
+        let window = block.window.filter(|&w| w < length);
+        let mask = find_or_add(&mut self.masks, window, || {
+            visible(length, window, documents, device)
+        });
+        let rotation = block.rotary.map(|rotary| {
+            let turn = || rotary.at(positions, kinds, device);
+            find_or_add(&mut self.rotations, rotary, turn)
+        });
+        let rotation = rotation.map(|at| &self.rotations[at].1);
+        (&self.masks[mask].1, rotation)
     }
 }
 
@@ -602,6 +622,20 @@ impl Network for Decoder {
 
     fn features(&self) -> usize {
         self.config.width
+    }
+
+    fn tokens(&self) -> bool {
+        true
+    }
+
+    fn checkpointed(
+        &self,
+        x: Tensor<2>,
+        params: &[Tensor<1>],
+        seed: Seed,
+        collect: &mut dyn FnMut(usize, Tensor<1>),
+    ) -> Option<Seeded> {
+        Some(checkpoint::pass(self, x, params, seed, collect))
     }
 
     fn taps(&self) -> Vec<String> {

@@ -1,0 +1,308 @@
+//! Language models in the loop, against the decoder asked text by text.
+
+use ebb_learn::evaluate::evaluate;
+use ebb_learn::objective::remembering;
+use ebb_learn::seen::{ClassSets, Seen};
+use ebb_learn::spec::LossClasses;
+use ebb_learn::{Around, Error, Oracle, Recipe, Session, Silent, language, learn_keeping, resume};
+use ebb_space::{Key, Weights};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const TWO_WORLDS: &str = r#"
+[stream]
+dataset = "text"
+
+[network]
+kind = "decoder"
+width = 16
+layers = 2
+heads = 2
+
+[language]
+length = 32
+
+[[language.experience]]
+name = "first"
+world = { kind = "facts", people = 8, parts = 2, part = 0 }
+
+[[language.experience]]
+name = "second"
+world = { kind = "facts", people = 8, parts = 2, part = 1, ask = "questions" }
+
+[train]
+optimizer = "adamw"
+lr = 0.003
+batch = 6
+steps = 6
+"#;
+
+fn recipe(more: &str) -> Recipe {
+    Recipe::parse(&format!("{more}\n{TWO_WORLDS}"), &[]).expect("a recipe")
+}
+
+fn with(sets: &[(&str, &str)]) -> Recipe {
+    let sets: Vec<(String, String)> = sets
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    Recipe::parse(TWO_WORLDS, &sets).expect("a recipe")
+}
+
+fn session(recipe: &Recipe) -> Session {
+    Session::new(recipe, &std::env::temp_dir()).expect("a session")
+}
+
+/// The tokens of a row of the data: what is put in, and what is learnt at which place.
+fn tokens(signed: &[f32]) -> Vec<(u32, bool)> {
+    let id = |s: &f32| match *s < 0.0 {
+        true => ((-1.0 - *s) as u32, false),
+        false => (*s as u32, true),
+    };
+    signed.iter().map(id).collect()
+}
+
+/// The loss of every learnt token of a text, from a pass of the text alone, unfilled.
+fn by_hand(s: &mut Session, signed: &[f32]) -> Vec<f64> {
+    let tokens = tokens(signed);
+    let ids: Vec<u32> = tokens.iter().map(|(id, _)| *id).collect();
+    let end = tokens.iter().rposition(|(_, learnt)| *learnt).expect("one") + 1;
+    let model = &mut s.oracle.model;
+    let x = burn::tensor::Tensor::<1>::from_floats(
+        &ids[..end].iter().map(|id| *id as f32).collect::<Vec<_>>()[..],
+        model.device(),
+    );
+    let logits = model
+        .forward(x.reshape([1, end]), &mut ebb_net::Taps::none())
+        .logits;
+    let outputs = logits.dims()[1];
+    let z: Vec<f32> = logits.into_data().to_vec().expect("floats");
+    (1..end)
+        .filter(|&at| tokens[at].1)
+        .map(|at| {
+            let row = &z[(at - 1) * outputs..at * outputs];
+            let sum: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
+            sum.ln() - f64::from(row[ids[at] as usize])
+        })
+        .collect()
+}
+
+fn batch_of(s: &Session, n: usize) -> ebb_learn::batch::Batch {
+    let sets = ClassSets::at(&s.stream, 0, LossClasses::All);
+    let seen = Seen {
+        stream: &s.stream,
+        experience: 0,
+        class_sets: &sets,
+        key: Key::new(0, ""),
+    };
+    seen.batch(&s.oracle.model, &seen.train()[..n])
+}
+
+/// A batch's loss is the mean over its learnt tokens, whatever fills the rows up, and so is that
+/// of an evaluation by text.
+#[test]
+fn losses_are_those_of_every_text_alone() {
+    let mut s = session(&recipe(""));
+    let batch = batch_of(&s, 5);
+    let value = s.oracle.value(&remembering(), &batch).expect("a value");
+    let width = s.oracle.model.network().inputs();
+    let items = s.stream.experiences[0].train[..5].to_vec();
+    let mut signed = Vec::new();
+    s.stream.gather(ebb_data::Part::Train, &items, &mut signed);
+    let losses: Vec<Vec<f64>> = signed
+        .chunks_exact(width)
+        .map(|row| by_hand(&mut s, row))
+        .collect();
+    let all: Vec<f64> = losses.concat();
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    assert!((value.total - mean).abs() < 1e-5, "{} {mean}", value.total);
+
+    let stream = s.stream.clone();
+    let items = stream.evals[1].items[..7].to_vec();
+    let outcomes = evaluate(&mut s.oracle, &stream, &items);
+    let mut signed = Vec::new();
+    stream.gather(ebb_data::Part::Test, &items, &mut signed);
+    for (row, outcome) in signed.chunks_exact(width).zip(outcomes) {
+        let losses = by_hand(&mut s, row);
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        assert!((f64::from(outcome.loss) - mean).abs() < 1e-5);
+    }
+}
+
+fn gradient(oracle: &mut Oracle, batch: &ebb_learn::batch::Batch) -> (f64, Weights) {
+    let mut into = Weights::zeros(oracle.model.layout());
+    let pass = oracle
+        .gradient(&remembering(), batch, None, &mut into)
+        .expect("a gradient");
+    (pass.value.total, into)
+}
+
+/// In parts, and with the activations of one block at a time, the gradient is the same.
+#[test]
+fn parts_and_checkpoints_change_no_gradient() {
+    let mut plain = session(&recipe(""));
+    let batch = batch_of(&plain, 7);
+    let (value, want) = gradient(&mut plain.oracle, &batch);
+    for sets in [
+        vec![("train.micro-batch", "3")],
+        vec![("train.checkpoint", "true")],
+        vec![("train.micro-batch", "2"), ("train.checkpoint", "true")],
+    ] {
+        let mut s = session(&with(&sets));
+        let (other, found) = gradient(&mut s.oracle, &batch);
+        assert!((value - other).abs() < 1e-6, "{sets:?}: {value} {other}");
+        for ((entry, a), (_, b)) in want.iter().zip(found.iter()) {
+            let difference: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            let norm: f64 = a.iter().map(|a| f64::from(*a).powi(2)).sum();
+            assert!(
+                difference.sqrt() <= 1e-5 * norm.sqrt() + 1e-9,
+                "{sets:?} {}: {} of {}",
+                entry.path,
+                difference.sqrt(),
+                norm.sqrt()
+            );
+        }
+    }
+}
+
+fn run(recipe: &Recipe, out: Option<&Path>, stop: &AtomicBool) -> ebb_learn::Result<Session> {
+    let temp = std::env::temp_dir();
+    let mut around = Around {
+        data_dir: &temp,
+        progress: &mut Silent,
+        stop,
+    };
+    let session = Session::new(recipe, &temp)?;
+    learn_keeping(session, out, &mut around).map(|(_, session)| session)
+}
+
+/// The methods that make sense for texts run, and a run that was stopped goes on to the same bits.
+#[test]
+fn methods_run_on_texts_and_resume_exactly() {
+    let go = AtomicBool::new(false);
+    for method in [
+        "method = \"finetune\"",
+        "method = \"er\"\nwith = { capacity = 20 }",
+        "method = \"ewc\"\nwith = { fisher = \"empirical\", samples = 8 }",
+        "method = \"si\"",
+        "method = \"lwf\"",
+        "method = \"hft\"\nwith = { always = [\"model.embed_tokens*\"] }",
+        "method = \"a-gem\"\naccept = [\"projection-with-momentum\"]",
+        "method = \"joint\"",
+    ] {
+        let recipe = recipe(method);
+        let whole = run(&recipe, None, &go).unwrap_or_else(|e| panic!("{method}: {e}"));
+        let weights = whole.oracle.model.weights();
+        assert!(weights.is_finite(), "{method}");
+
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("run");
+        let stop = AtomicBool::new(true);
+        match run(&recipe, Some(&path), &stop) {
+            Err(Error::Interrupted { .. }) => {}
+            other => panic!("{method}: {:?}", other.map(|_| ()).err()),
+        }
+        stop.store(false, Ordering::Relaxed);
+        let temp = std::env::temp_dir();
+        let mut around = Around {
+            data_dir: &temp,
+            progress: &mut Silent,
+            stop: &stop,
+        };
+        resume(&path, &mut around).unwrap_or_else(|e| panic!("{method}: {e}"));
+        let mut model = language::of_run(&path, None, &temp).expect("the model of the run");
+        let same = model.model.weights().as_slice() == weights.as_slice();
+        assert!(same, "{method}: a stopped run came to other weights");
+        // And it is a language model like every other.
+        let start = ebb_lm::Start {
+            example: 0,
+            tokens: model.prompt("The home of").expect("tokens"),
+        };
+        let writing = ebb_lm::Writing {
+            most: 3,
+            ..Default::default()
+        };
+        let texts = model.write(&[start], &writing, |_, _| {}).expect("a text");
+        assert!(texts[0].tokens.len() <= 3);
+    }
+}
+
+/// A run goes on only with the texts it began with.
+#[test]
+fn changed_texts_are_noticed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("texts.jsonl");
+    let lines = |n: usize| -> String {
+        let line = |i: usize| {
+            format!(
+                "{{\"prompt\": \"{i} and\", \"completion\": \" {}\"}}\n",
+                i + 1
+            )
+        };
+        (0..n).map(line).collect()
+    };
+    std::fs::write(&file, lines(40)).expect("written");
+    let text = format!(
+        "[stream]\ndataset = \"text\"\n[network]\nkind = \"decoder\"\nwidth = 8\nlayers = 1\n\
+         heads = 1\n[language]\nlength = 8\n[[language.experience]]\nname = \"a\"\ntrain = [{:?}]\n\
+         [train]\nbatch = 4\nsteps = 3\n",
+        file
+    );
+    let recipe = Recipe::parse(&text, &[]).expect("a recipe");
+    let path = dir.path().join("run");
+    let stop = AtomicBool::new(true);
+    assert!(run(&recipe, Some(&path), &stop).is_err());
+    std::fs::write(&file, lines(39)).expect("written");
+    let temp = std::env::temp_dir();
+    let go = AtomicBool::new(false);
+    let mut around = Around {
+        data_dir: &temp,
+        progress: &mut Silent,
+        stop: &go,
+    };
+    let message = resume(&path, &mut around).expect_err("refused").to_string();
+    assert!(message.contains("have changed"), "{message}");
+    std::fs::write(&file, lines(40)).expect("written");
+    resume(&path, &mut around).expect("the texts are back");
+}
+
+#[test]
+fn what_makes_no_sense_for_texts_is_refused_with_a_reason() {
+    for (change, said) in [
+        (r#"method = "der++""#, "Ask a teacher instead"),
+        (r#"method = "ewc""#, "empirical"),
+        (r#"method = "mas""#, "use EWC"),
+        (r#"method = "icarl""#, "no classes"),
+        (r#"method = "gdumb""#, "fresh weights"),
+        (r#"method = "mir""#, "works on classes"),
+    ] {
+        let message = Recipe::parse(&format!("{change}\n{TWO_WORLDS}"), &[])
+            .expect_err(change)
+            .to_string();
+        assert!(message.contains(said), "{change}: {message}");
+    }
+    let set = |key: &str, value: &str| {
+        Recipe::parse(TWO_WORLDS, &[(key.to_owned(), value.to_owned())]).map(|_| ())
+    };
+    for (key, value, said) in [
+        ("network", "{ kind = \"mlp\" }", "kind `decoder`"),
+        ("stream.dataset", "digits", "needs `stream.dataset"),
+        ("stream.split", "2", "no setting but `dataset`"),
+        ("language.length", "1", "at least 2"),
+        ("language.experience", "[]", "no `experience`"),
+        ("language.test-share", "1.0", "between 0 and 1"),
+        ("train.classes", "seen", "leave `train.classes` out"),
+        ("train.micro-batch", "0", "at least 1"),
+        ("evaluate.forgetting-events", "true", "forgetting events"),
+    ] {
+        let message = set(key, value).expect_err(key).to_string();
+        assert!(message.contains(said), "{key} = {value}: {message}");
+    }
+    // A text that does not fit is named when the run begins.
+    let tight = with(&[("language.length", "4")]);
+    let message = Session::new(&tight, &std::env::temp_dir())
+        .err()
+        .map(|e| e.to_string())
+        .unwrap_or_default();
+    assert!(message.contains("tokens"), "{message}");
+}
