@@ -1,6 +1,6 @@
 //! Embeds the study files, and hashes the sources that can change a study's results, so that a
 //! verdict knows whether it is stale: one hash for studies of arms, one for studies with code of
-//! their own. Comments, blank lines and test modules do not count: they change no number.
+//! their own, one for studies of language models. Comments, blank lines and test modules do not count: they change no number.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,23 @@ const ENGINE: &[&str] = &[
     "ebb-record",
     "ebb-learn",
 ];
-/// What of these crates changes no number: language models, which no study trains yet (the one that
-/// does takes their folder out of here), how files get onto a machine (they have checksums), and
-/// files that only declare modules.
+/// What of these crates changes no number: how files get onto a machine (they have checksums),
+/// files that only declare modules, and language models, which have studies of their own.
 const LEFT_OUT: &[(&str, &str)] = &[
+    ("ebb-learn", "language/"),
     ("ebb-net", "decoder/"),
     ("ebb-net", "lib.rs"),
     ("ebb-data", "fetch/"),
     ("ebb-data", "lib.rs"),
+];
+/// What is added for studies of language models.
+const LANGUAGE: &[(&str, &str)] = &[
+    ("ebb-hub", ""),
+    ("ebb-text", ""),
+    ("ebb-lm", ""),
+    ("ebb-net", "decoder/"),
+    ("ebb-learn", "language/"),
+    ("ebb-study", "language/"),
 ];
 /// What of this crate runs arms and judges them; the rest lists, prints and stores.
 const JUDGES: &[&str] = &[
@@ -45,6 +54,12 @@ fn main() {
     add(&mut hasher, "ebb-study", JUDGES);
     let arms = hasher.finalize().to_hex();
     println!("cargo:rustc-env=EBB_CODE_HASH={arms}");
+    let mut language = hasher.clone();
+    for (name, folder) in LANGUAGE {
+        add_all(&mut language, name, &[folder], &[]);
+    }
+    let language = language.finalize().to_hex();
+    println!("cargo:rustc-env=EBB_LANGUAGE_HASH={language}");
     add(&mut hasher, "ebb-study", NATIVE);
     let native = hasher.finalize().to_hex();
     println!("cargo:rustc-env=EBB_NATIVE_HASH={native}");
@@ -76,8 +91,13 @@ fn embed() {
     }
 }
 
-/// Adds the sources of a crate whose names begin with one of `prefixes`.
+/// Adds the sources of a crate whose names begin with one of `prefixes`, but for those left out.
 fn add(hasher: &mut blake3::Hasher, name: &str, prefixes: &[&str]) {
+    add_all(hasher, name, prefixes, LEFT_OUT);
+}
+
+/// The same, but for those of `left_out`.
+fn add_all(hasher: &mut blake3::Hasher, name: &str, prefixes: &[&str], left_out: &[(&str, &str)]) {
     let root = PathBuf::from(env("CARGO_MANIFEST_DIR"))
         .join("..")
         .join(name)
@@ -91,9 +111,8 @@ fn add(hasher: &mut blake3::Hasher, name: &str, prefixes: &[&str]) {
         .map(|path| (relative(&root, &path), path))
         .filter(|(relative, _)| prefixes.iter().any(|p| relative.starts_with(p)))
         .filter(|(relative, _)| {
-            let left_out =
-                |(of, folder): &(&str, &str)| *of == name && relative.starts_with(folder);
-            !LEFT_OUT.iter().any(left_out)
+            let within = |(of, folder): &(&str, &str)| *of == name && relative.starts_with(folder);
+            !left_out.iter().any(within)
         })
         .collect();
     named.sort();

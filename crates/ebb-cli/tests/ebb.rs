@@ -203,7 +203,13 @@ fn every_mistake_has_its_message_and_leaves_nothing_behind() {
     std::fs::write(&bad, "[stream]\ndataset = \"digits\"\nspilt = 5\n").unwrap();
     let broken = desk.path("broken.toml");
     std::fs::write(&broken, "[stream\n").unwrap();
-    let cases: [(&[&str], &[&str]); 16] = [
+    let prompts = desk.path("prompts.jsonl");
+    std::fs::write(
+        &prompts,
+        "{\"prompt\": \"Once\"}\n\n{\"promt\": \"upon\"}\n",
+    )
+    .unwrap();
+    let cases: [(&[&str], &[&str]); 17] = [
         (
             &["learn", "--set", "train.rate=1"],
             &["unknown field `rate`", "`lr`", "train", "--print-recipe"],
@@ -257,6 +263,11 @@ fn every_mistake_has_its_message_and_leaves_nothing_behind() {
             &["no dataset \"cifar\"", "mnist"],
         ),
         (&["learn", "--threads", "0"], &["--threads"]),
+        // There is no such model on this desk: the line is read before it is looked for.
+        (
+            &["generate", "smollm2-135m", "-i", "prompts.jsonl"],
+            &["`prompts.jsonl`, line 3", "{\"prompt\": "],
+        ),
     ];
     for (args, parts) in cases {
         let error = desk.fails(args);

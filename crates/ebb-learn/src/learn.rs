@@ -276,8 +276,9 @@ impl Run {
         }
         while self.s.position.in_experience < steps {
             let order = self.order(index);
-            let batches = order.len().div_ceil(train.batch);
-            for rows in order.chunks(train.batch).skip(self.s.position.batch) {
+            let size = self.s.new_rows(index);
+            let batches = order.len().div_ceil(size);
+            for rows in order.chunks(size).skip(self.s.position.batch) {
                 if self.s.position.in_experience >= steps {
                     break;
                 }
@@ -579,7 +580,7 @@ impl Run {
             Some(r) if r.concatenated().is_some() => new + r.repeats(new) * held,
             _ => new,
         };
-        self.s.batches(rows) as u64 * train.epochs as u64
+        rows.div_ceil(self.s.new_rows(index)) as u64 * train.epochs as u64
     }
 
     fn begin_experience(&mut self, at: &At) -> Result<()> {

@@ -320,6 +320,7 @@ fn check(file: &RecipeFile) -> Result<()> {
     check_update(file)?;
     check_plugins(file)?;
     check_memory(file)?;
+    check_draws(file)?;
     check_terms(file)?;
     refuse(file)
 }
@@ -563,6 +564,32 @@ fn check_memory(file: &RecipeFile) -> Result<()> {
             }
             Ok(())
         }
+    }
+}
+
+fn check_draws(file: &RecipeFile) -> Result<()> {
+    let mut displaced = 0;
+    for (name, draw) in file.draw.iter().filter(|(_, d)| d.displaces) {
+        match draw.size {
+            Some(size) if !draw.select.mixes_in() => displaced += size,
+            _ => {
+                return Err(Error::Recipe {
+                    reason: format!(
+                        "`draw.{name}` displaces new rows: it needs a `size`, and `select` may not \
+                         mix the memory into the new data"
+                    ),
+                });
+            }
+        }
+    }
+    match displaced < file.train.batch || displaced == 0 {
+        true => Ok(()),
+        false => Err(Error::Recipe {
+            reason: format!(
+                "draws displace {displaced} of {} rows, and no new one is left: raise `train.batch`",
+                file.train.batch
+            ),
+        }),
     }
 }
 

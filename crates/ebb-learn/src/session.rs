@@ -409,9 +409,12 @@ impl Session {
         (penalties + teacher + memory + frozen) as u64 + plugins
     }
 
-    /// Batches of a pass over the experience under way, given its rows.
-    pub fn batches(&self, rows: usize) -> usize {
-        rows.div_ceil(self.recipe.file().train.batch)
+    /// New rows a step of experience `index`: the batch, less what replay displaces.
+    pub fn new_rows(&self, index: usize) -> usize {
+        let file = self.recipe.file();
+        let displaced = file.draw.values().filter(|d| d.displaces && index > 0);
+        let displaced: usize = displaced.filter_map(|d| d.size).sum();
+        file.train.batch.saturating_sub(displaced).max(1)
     }
 }
 

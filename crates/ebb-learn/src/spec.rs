@@ -171,6 +171,10 @@ pub struct DrawSpec {
     /// Records a step; left out: as many as the batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
+    /// From the second experience on, these take the place of as many new rows, so that a step has
+    /// as many rows as before (continual pre-training at equal tokens, card S134). It needs `size`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub displaces: bool,
 }
 
 /// What a term compares, by its usual name.

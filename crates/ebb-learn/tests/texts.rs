@@ -76,7 +76,7 @@ fn by_hand(s: &mut Session, signed: &[f32]) -> Vec<f64> {
         .forward(x.reshape([1, end]), &mut ebb_net::Taps::none())
         .logits;
     let outputs = logits.dims()[1];
-    let z: Vec<f32> = logits.into_data().to_vec().expect("floats");
+    let z: Vec<f32> = logits.into_data().try_to_vec().expect("floats");
     (1..end)
         .filter(|&at| tokens[at].1)
         .map(|at| {
@@ -225,6 +225,50 @@ fn methods_run_on_texts_and_resume_exactly() {
         let texts = model.write(&[start], &writing, |_, _| {}).expect("a text");
         assert!(texts[0].tokens.len() <= 3);
     }
+}
+
+/// Replay that displaces leaves every step as many rows, new and old.
+#[test]
+fn displaced_rows_keep_a_step_as_large_as_it_was() {
+    let go = AtomicBool::new(false);
+    let rows = |displaces: bool| {
+        let old = format!("{{ select = \"cycle\", size = 2, displaces = {displaces} }}");
+        let recipe = with(&[
+            (
+                "memory",
+                "{ capacity = 500, keep = \"experience-balanced\" }",
+            ),
+            ("draw.old", &old),
+            (
+                "network",
+                "{ kind = \"decoder\", width = 8, layers = 1, heads = 1 }",
+            ),
+            // Documents of one length: a step's rows of tokens say how many texts it had.
+            ("language.length", "64"),
+            ("train.steps", "5"),
+        ]);
+        let session = run(&recipe, None, &go).expect("a run");
+        assert_eq!(session.new_rows(0), 6);
+        assert_eq!(session.new_rows(1), if displaces { 4 } else { 6 });
+        session.oracle.meter.forward_rows
+    };
+    assert!(rows(true) < rows(false));
+    let message = Recipe::parse(
+        TWO_WORLDS,
+        &[
+            (
+                "memory".into(),
+                "{ capacity = 9, keep = \"reservoir\" }".into(),
+            ),
+            (
+                "draw.old".into(),
+                "{ select = \"uniform\", size = 6, displaces = true }".into(),
+            ),
+        ],
+    )
+    .expect_err("nothing new is left")
+    .to_string();
+    assert!(message.contains("no new one is left"), "{message}");
 }
 
 /// A run goes on only with the texts it began with.

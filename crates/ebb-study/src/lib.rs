@@ -14,12 +14,13 @@
 //! | [`reference`](mod@reference), [`table`] | rows of published tables and the rule between them and ours |
 //! | [`verdict`], [`catalogue`](mod@catalogue) | what is written, what is stale, what changed |
 //! | [`confirm`](mod@confirm) | carrying a verdict over to newer code that gives the same bits |
-//! | [`native`], [`worlds`] | studies with code of their own |
+//! | [`native`], [`worlds`], [`language`] | studies with code of their own |
 
 pub mod catalogue;
 pub mod clause;
 pub mod confirm;
 mod error;
+pub mod language;
 pub mod measure;
 pub mod native;
 pub mod reference;

@@ -50,6 +50,12 @@ pub enum Measure {
     /// Mean cross-entropy over all test sets after the last experience: it rises where a network is
     /// sure and wrong.
     TestLoss,
+    /// Mean cross-entropy over one test set after the last experience; of texts, the mean over
+    /// their texts.
+    SetLoss {
+        /// Its number.
+        set: usize,
+    },
     /// Standard deviation of the accuracies on all test sets but those of the last experience, after
     /// it: how unequally is forgotten.
     Spread,
@@ -145,6 +151,15 @@ impl Measure {
                 test_loss(run)?,
                 Direction::Lower,
                 "mean cross-entropy over all test sets after the last experience".to_owned(),
+            ),
+            Measure::SetLoss { set } => (
+                run.losses
+                    .get(*set)
+                    .copied()
+                    .flatten()
+                    .ok_or_else(|| format!("test set {set} has no finite loss"))?,
+                Direction::Lower,
+                format!("mean cross-entropy on test set {set} after the last experience"),
             ),
             Measure::Spread => (
                 spread(run, stream)?,
@@ -407,6 +422,7 @@ mod tests {
         assert!((value(&Measure::BoundaryMinAcc) - 0.45).abs() < 1e-12);
         assert_eq!(value(&Measure::LearnedAtLeast), 0.8);
         assert_eq!(value(&Measure::TestLoss), 1.5);
+        assert_eq!(value(&Measure::SetLoss { set: 1 }), 1.0);
         // 0.6 and 0.5, the third set being the newest.
         assert!((value(&Measure::Spread) - 0.05).abs() < 1e-12);
         assert_eq!(value(&Measure::LearnedFrom { from: 1 }), 0.9);

@@ -161,14 +161,31 @@ pub enum Native {
     ForgettingEvents(crate::native::ForgettingEventsSpec),
     /// Open-set recognition and active queries (card S210).
     OpenSet(crate::native::OpenSetSpec),
+    /// Recognition, recall and retention of texts that were seen a few times (card S060).
+    FewShot(crate::language::few_shot::Spec),
+    /// How facts are acquired while other text is learnt, and how they fade (card S194).
+    Acquisition(crate::language::acquisition::Spec),
+    /// Decoding rules against text that repeats itself (card S085).
+    Decoding(crate::language::decoding::Spec),
 }
 
 impl Native {
+    /// Whether it trains or asks language models.
+    pub fn is_language(&self) -> bool {
+        matches!(
+            self,
+            Native::FewShot(_) | Native::Acquisition(_) | Native::Decoding(_)
+        )
+    }
+
     /// The arms that clauses may name.
     pub fn arms(&self) -> &'static [&'static str] {
         match self {
             Native::ForgettingEvents(_) => crate::native::FORGETTING_EVENTS_ARMS,
             Native::OpenSet(_) => crate::native::OPEN_SET_ARMS,
+            Native::FewShot(_) => crate::language::few_shot::ARMS,
+            Native::Acquisition(_) => crate::language::acquisition::ARMS,
+            Native::Decoding(_) => crate::language::decoding::ARMS,
             Native::SequentialBayes { .. }
             | Native::MinimumNorm { .. }
             | Native::RotatedPair { .. }

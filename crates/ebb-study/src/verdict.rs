@@ -15,9 +15,20 @@ pub const VERDICT_VERSION: u32 = 1;
 /// BLAKE3 of the sources that can change a study's result.
 pub fn code_hash(study: &Study) -> &'static str {
     match study.plan {
+        Plan::Native(ref native, _) if native.is_language() => env!("EBB_LANGUAGE_HASH"),
+        Plan::Arms(_) if reads_text(study) => env!("EBB_LANGUAGE_HASH"),
         Plan::Arms(_) | Plan::Reference(_) => env!("EBB_CODE_HASH"),
         Plan::Native(..) => env!("EBB_NATIVE_HASH"),
     }
+}
+
+/// Whether an arm trains a language model.
+fn reads_text(study: &Study) -> bool {
+    let arms = study.plan.arms().into_iter().flatten();
+    arms.into_iter().any(|(_, arm)| {
+        arm.recipe(0, &[])
+            .is_ok_and(|r| r.file().language.is_some())
+    })
 }
 
 /// What a study came to.

@@ -7,7 +7,7 @@ use crate::{language, out};
 use ebb_lm::{LanguageModel, Message, Start, Text, Writing};
 use serde::{Deserialize, Serialize};
 use std::io::{IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Let a language model write
@@ -102,8 +102,14 @@ impl Generate {
     /// # Errors
     /// When the model or a prompt cannot be used.
     pub fn run(&self, around: &Around) -> Result<Ended> {
+        // A mistake in the file is told before the model is loaded.
+        let lines = self.input.as_deref().map(read).transpose()?;
         let mut model = language::open(&self.model, self.adapter.as_deref(), around)?;
-        let starts = self.starts(&model)?;
+        let asked = match lines {
+            Some(lines) => lines,
+            None => self.said()?,
+        };
+        let starts = starts(&asked, &model)?;
         let how = Writing {
             most: self.max_tokens,
             temperature: self.temperature,
@@ -155,68 +161,72 @@ impl Generate {
         Ok(Ended::Done)
     }
 
-    fn starts(&self, model: &LanguageModel) -> Result<Vec<Start>> {
-        let tokens: Vec<Vec<u32>> = match &self.input {
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
-                    action: "read",
-                    path: path.clone(),
-                    source,
-                })?;
-                let lines = text.lines().enumerate();
-                let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-                let one = |(i, line): (usize, &str)| {
-                    let at = format!("`{}`, line {}", path.display(), i + 1);
-                    match serde_json::from_str(line) {
-                        Ok(Line::Prompt { prompt }) => Ok(model.prompt(&prompt)?),
-                        Ok(Line::Chat { messages }) => Ok(model.chat(&messages)?),
-                        Err(e) => Err(Error::request(
-                            format!("{at}: {e}"),
-                            "a line is {\"prompt\": \"…\"} or {\"messages\": [{\"role\": \
-                             \"user\", \"content\": \"…\"}]}",
-                        )),
-                    }
-                };
-                lines.map(one).collect::<Result<_>>()?
-            }
-            None => {
-                let mut prompts = self.prompts.clone();
-                if prompts.is_empty() {
-                    let mut text = String::new();
-                    std::io::stdin().read_to_string(&mut text).map_err(|e| {
-                        Error::request(
-                            format!("standard input cannot be read as text: {e}"),
-                            "give the prompt behind the model's name",
-                        )
-                    })?;
-                    prompts.push(text.trim_end_matches('\n').to_owned());
-                }
-                let one = |prompt: &String| match self.chat {
-                    true => {
-                        let system = self
-                            .system
-                            .iter()
-                            .map(|s| Message::new("system", s.as_str()));
-                        let user = Message::new("user", prompt.as_str());
-                        Ok(model.chat(&system.chain([user]).collect::<Vec<_>>())?)
-                    }
-                    false => Ok(model.prompt(prompt)?),
-                };
-                prompts.iter().map(one).collect::<Result<_>>()?
-            }
-        };
-        if tokens.is_empty() {
-            return Err(Error::request(
-                "there is no prompt",
-                "the file of `--input` has a prompt a line",
-            ));
+    /// What the command line or standard input asks.
+    fn said(&self) -> Result<Vec<Line>> {
+        let mut prompts = self.prompts.clone();
+        if prompts.is_empty() {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(|e| {
+                Error::request(
+                    format!("standard input cannot be read as text: {e}"),
+                    "give the prompt behind the model's name",
+                )
+            })?;
+            prompts.push(text.trim_end_matches('\n').to_owned());
         }
-        let starts = tokens.into_iter().enumerate();
-        Ok(starts
-            .map(|(i, tokens)| Start {
-                example: i as u64,
-                tokens,
-            })
-            .collect())
+        let one = |prompt: String| match self.chat {
+            true => {
+                let system = self
+                    .system
+                    .iter()
+                    .map(|s| Message::new("system", s.as_str()));
+                let user = Message::new("user", prompt.as_str());
+                Line::Chat {
+                    messages: system.chain([user]).collect(),
+                }
+            }
+            false => Line::Prompt { prompt },
+        };
+        Ok(prompts.into_iter().map(one).collect())
     }
+}
+
+/// The lines of an `--input` file.
+fn read(path: &Path) -> Result<Vec<Line>> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    let one = |(i, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|e| {
+            Error::request(
+                format!("`{}`, line {}: {e}", path.display(), i + 1),
+                "a line is {\"prompt\": \"…\"} or {\"messages\": [{\"role\": \"user\", \
+                 \"content\": \"…\"}]}",
+            )
+        })
+    };
+    let lines: Vec<Line> = lines.map(one).collect::<Result<_>>()?;
+    match lines.is_empty() {
+        true => Err(Error::request(
+            "there is no prompt",
+            "the file of `--input` has a prompt a line",
+        )),
+        false => Ok(lines),
+    }
+}
+
+/// What is asked, as the model reads it.
+fn starts(asked: &[Line], model: &LanguageModel) -> Result<Vec<Start>> {
+    let one = |(example, line): (u64, &Line)| {
+        let tokens = match line {
+            Line::Prompt { prompt } => model.prompt(prompt)?,
+            Line::Chat { messages } => model.chat(messages)?,
+        };
+        Ok(Start { example, tokens })
+    };
+    (0u64..).zip(asked).map(one).collect()
 }

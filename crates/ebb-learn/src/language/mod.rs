@@ -11,6 +11,7 @@ mod spec;
 
 pub(crate) use check::check;
 pub(crate) use rows::{evaluate, expand};
+pub use rows::{outcomes, signed};
 pub use spec::{Asked, LanguageSpec, TEXT, TextExperience, Tokens, WorldSpec};
 
 use crate::error::{Error, Result};
@@ -222,6 +223,7 @@ fn generated(world: &WorldSpec) -> Result<Texts> {
             let test = match ask {
                 Asked::Statements => train.clone(),
                 Asked::Questions => asked(&of.questions(&facts)),
+                Asked::HeldOut => Vec::new(),
             };
             (train, test)
         }
@@ -306,27 +308,20 @@ impl RowsOf {
         encoder: &Encoder,
         examples: &[Example],
         length: usize,
-        pad: u32,
         task: usize,
     ) -> Result<Arc<[Item]>> {
         let first = self.items.len();
         for example in examples {
             for sequence in encoder.encode(example)? {
-                self.push(&sequence, length, pad, task);
+                self.push(&sequence, length, task);
             }
         }
         Ok(self.items[first..].into())
     }
 
-    fn push(&mut self, sequence: &Sequence, length: usize, pad: u32, task: usize) {
-        let signed = |(token, learn): (&u32, &bool)| match learn {
-            true => *token as f32,
-            false => -1.0 - *token as f32,
-        };
-        let tokens = sequence.tokens.iter().zip(&sequence.learn);
-        let end = self.values.len() + length;
-        self.values.extend(tokens.map(signed));
-        self.values.resize(end, -1.0 - pad as f32);
+    fn push(&mut self, sequence: &Sequence, length: usize, task: usize) {
+        self.values
+            .extend(signed(&sequence.tokens, &sequence.learn, length));
         let id = sequence.id.with_view(sequence.piece);
         self.pieces = self.pieces.max(sequence.piece + 1);
         self.items.push(Item {
@@ -364,15 +359,12 @@ fn stream(
         ..Encoding::new(spec.length)
     };
     let encoder = Encoder::new(&model.tokenizer, encoding)?;
-    // What fills a row up is never learnt and lies behind everything that is.
-    let pad = model.stops().first().copied().unwrap_or(0);
     let vocabulary = model.decoder.config().vocabulary;
     let (mut train, mut test) = (RowsOf::default(), RowsOf::default());
     let mut experiences = Vec::with_capacity(texts.len());
     let mut evals = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        let add =
-            |rows: &mut RowsOf, of: &[Example]| rows.add(&encoder, of, spec.length, pad, index);
+        let add = |rows: &mut RowsOf, of: &[Example]| rows.add(&encoder, of, spec.length, index);
         let learnt = add(&mut train, &text.train)?;
         let measured = add(&mut test, &text.test)?;
         let mut origins = vec![0; texts.len()];

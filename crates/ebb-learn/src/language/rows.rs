@@ -104,17 +104,33 @@ pub(crate) fn expand(signed: &[f32], of: Rows, ids: Vec<ExampleId>, model: &Mode
 /// Numbers in the logits of one chunk of an evaluation, at most.
 const BUDGET: usize = 1 << 24;
 
-/// Outcomes of texts: the mean loss of their learnt tokens, and whether each of these was the
-/// likeliest.
+/// A text as the data holds it, in a row of `length`: a token that is learnt as its id, another as
+/// `−1 − id`, and token 0, not learnt, behind the last.
+pub fn signed(tokens: &[u32], learn: &[bool], length: usize) -> Vec<f32> {
+    let sign = |(token, learn): (&u32, &bool)| match learn {
+        true => *token as f32,
+        false => -1.0 - *token as f32,
+    };
+    let mut row: Vec<f32> = tokens.iter().zip(learn).map(sign).collect();
+    row.resize(length, -1.0);
+    row
+}
+
+/// Outcomes of test items.
 pub(crate) fn evaluate(oracle: &mut Oracle, stream: &Stream, items: &[Item]) -> Vec<Outcome> {
+    let mut signed = Vec::new();
+    stream.gather(Part::Test, items, &mut signed);
+    outcomes(oracle, &signed)
+}
+
+/// Outcomes of texts, rows of [`signed`] ids one behind the other: the mean loss of their learnt
+/// tokens, and whether each of these was the likeliest.
+pub fn outcomes(oracle: &mut Oracle, signed: &[f32]) -> Vec<Outcome> {
     let width = oracle.model.network().inputs();
     let outputs = oracle.model.network().outputs();
     let chunk = (BUDGET / (width * outputs).max(1)).clamp(1, 64);
-    let mut outcomes = Vec::with_capacity(items.len());
-    let mut signed = Vec::new();
-    for items in items.chunks(chunk) {
-        signed.clear();
-        stream.gather(Part::Test, items, &mut signed);
+    let mut outcomes = Vec::with_capacity(signed.len() / width.max(1));
+    for signed in signed.chunks(chunk * width) {
         let lines: Vec<Line> = signed.chunks_exact(width).map(Line::new).collect();
         let (x, longest) = inputs(&lines, &oracle.model);
         let logits = oracle.model.forward(x, &mut Taps::none()).logits;

@@ -172,4 +172,6 @@ pub enum Asked {
     Statements,
     /// Statements in words that were not learnt, and questions.
     Questions,
+    /// A share of the statements, which is held out.
+    HeldOut,
 }

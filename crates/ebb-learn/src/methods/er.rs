@@ -52,6 +52,7 @@ pub(crate) fn cross_entropy(on: &str, weight: f64) -> TermSpec {
 /// A draw of `size` rows (0: as many as the batch).
 pub(crate) fn draw(select: SelectSpec, size: usize) -> DrawSpec {
     DrawSpec {
+        displaces: false,
         select,
         size: (size > 0).then_some(size),
     }

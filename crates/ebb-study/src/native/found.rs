@@ -8,11 +8,11 @@ use ebb_space::{Direction, Number, Unit};
 use std::collections::BTreeMap;
 
 /// Measures of arms, a value a seed.
-pub(super) struct Found<'a> {
+pub(crate) struct Found<'a> {
     method: &'static str,
     protocol: String,
     seeds: &'a [u64],
-    pub(super) numbers: BTreeMap<(String, String), Vec<Number>>,
+    pub(crate) numbers: BTreeMap<(String, String), Vec<Number>>,
 }
 
 impl<'a> Found<'a> {

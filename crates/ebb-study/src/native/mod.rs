@@ -1,7 +1,7 @@
 //! Studies with code of their own: linear worlds, and what recipes alone cannot say.
 
 mod forgetting_events;
-mod found;
+pub(crate) mod found;
 mod linear;
 mod open_set;
 
@@ -11,6 +11,7 @@ pub use open_set::{ARMS as OPEN_SET_ARMS, Spec as OpenSetSpec};
 
 use crate::clause::Samples;
 use crate::error::Result;
+use crate::language;
 use crate::runner::{Options, Watch};
 use crate::study::{Native, Study};
 use crate::verdict::Verdict;
@@ -34,6 +35,15 @@ pub(crate) fn run(
         Native::Ideal { draws } => worlds::ideal::study(seed, *draws)?,
         Native::OpenSet(spec) => {
             return open_set::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::FewShot(spec) => {
+            return language::few_shot::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::Acquisition(spec) => {
+            return language::acquisition::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::Decoding(spec) => {
+            return language::decoding::run(spec, &study.seeds, options, watch, verdict);
         }
         Native::ForgettingEvents(spec) => {
             return forgetting_events::run(spec, &study.seeds, options, watch, verdict);

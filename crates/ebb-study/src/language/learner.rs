@@ -1,0 +1,172 @@
+//! A small decoder that is trained step by step on whatever it is given.
+
+use crate::error::Result;
+use burn::tensor::Device;
+use ebb_hub::Tokenizer;
+use ebb_learn::batch::Collect;
+use ebb_learn::language::{outcomes, signed};
+use ebb_learn::objective::remembering;
+use ebb_learn::optimizer::{Optimizer, OptimizerKind, OptimizerSettings};
+use ebb_learn::oracle::Oracle;
+use ebb_lm::LanguageModel;
+use ebb_net::decoder::{Choice, Generation, Prompt};
+use ebb_net::{Decoder, NetworkSpec};
+use ebb_space::{ExampleId, Key, Weights};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// The network of a study, from fresh weights, and how it is trained: AdamW at a constant rate
+/// behind a warm-up, gradients cut to length 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Small {
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Steps of warm-up.
+    pub warmup: u64,
+    /// Texts a step.
+    pub batch: usize,
+}
+
+/// A text as tokens, all of which are predicted but the first `given`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub id: ExampleId,
+    pub tokens: Vec<u32>,
+    pub given: usize,
+}
+
+/// The decoder and its optimizer. A clone goes its own way.
+pub(super) struct Learner {
+    decoder: Arc<Decoder>,
+    oracle: Oracle,
+    optimizer: Optimizer,
+    gradient: Weights,
+    spec: Small,
+    length: usize,
+    steps: u64,
+}
+
+impl Learner {
+    /// Fresh weights for texts of up to `length` tokens.
+    pub fn new(spec: &Small, tokenizer: &Tokenizer, length: usize, seed: u64) -> Result<Self> {
+        let network = NetworkSpec::Decoder {
+            width: spec.width,
+            layers: spec.layers,
+            heads: spec.heads,
+            inner: None,
+        };
+        let config = network
+            .decoder_config(tokenizer.len(), length)
+            .unwrap_or_default();
+        let key = Key::new(seed, "language study");
+        let fresh = LanguageModel::fresh(
+            config,
+            tokenizer.clone(),
+            length,
+            key.sub("initialise"),
+            &Device::flex(),
+        );
+        let model = fresh.map_err(ebb_learn::Error::from)?;
+        let settings = OptimizerSettings {
+            kind: OptimizerKind::Adamw,
+            momentum: 0.0,
+            nesterov: false,
+            betas: [0.9, 0.99],
+            eps: 1e-8,
+            weight_decay: 0.0,
+        };
+        Ok(Self {
+            decoder: model.decoder,
+            optimizer: Optimizer::new(settings, model.model.layout()),
+            gradient: Weights::zeros(model.model.layout()),
+            oracle: Oracle::new(model.model, key),
+            spec: spec.clone(),
+            length,
+            steps: 0,
+        })
+    }
+
+    /// The same weights and moments, to go on from twice.
+    pub fn branch(&self) -> Self {
+        Self {
+            decoder: self.decoder.clone(),
+            oracle: Oracle::new(self.oracle.model.clone(), self.oracle.key),
+            optimizer: self.optimizer.clone(),
+            gradient: self.gradient.clone(),
+            spec: self.spec.clone(),
+            length: self.length,
+            steps: self.steps,
+        }
+    }
+
+    /// Learns at another rate from now on; returns the one before.
+    pub fn rate(&mut self, lr: f64) -> f64 {
+        std::mem::replace(&mut self.spec.lr, lr)
+    }
+
+    /// One step on `rows`.
+    pub fn step(&mut self, rows: &[&Row]) -> Result<()> {
+        let mut collect = Collect::default();
+        collect.support("new");
+        for row in rows {
+            collect.row(row.id, 0, None);
+            collect.x.extend(self.signed(row));
+        }
+        let outputs = self.decoder.config().vocabulary;
+        let batch = collect.finish(&self.oracle.model, &[], outputs);
+        self.oracle
+            .gradient(&remembering(), &batch, None, &mut self.gradient)?;
+        let norm = self.gradient.norm();
+        if norm > 1.0 {
+            self.gradient.scale((1.0 / norm) as f32);
+        }
+        self.steps += 1;
+        let warm = self.steps as f64 / self.spec.warmup.max(1) as f64;
+        let lr = self.spec.lr * warm.min(1.0);
+        self.optimizer
+            .step(&mut self.oracle.model, &self.gradient, lr);
+        Ok(())
+    }
+
+    /// The mean loss of each row's predicted tokens, in nats.
+    pub fn losses(&mut self, rows: &[&Row]) -> Vec<f64> {
+        let all: Vec<f32> = rows.iter().flat_map(|row| self.signed(row)).collect();
+        let found = outcomes(&mut self.oracle, &all);
+        found.iter().map(|o| f64::from(o.loss)).collect()
+    }
+
+    /// What the model says behind each of `prompts`, the likeliest token each time, `tokens` of
+    /// them.
+    pub fn goes_on(&mut self, prompts: &[&[u32]], tokens: usize) -> Result<Vec<Vec<u32>>> {
+        let how = Generation {
+            most: tokens,
+            stops: Vec::new(),
+            processors: Vec::new(),
+            choice: Choice::Greedy,
+        };
+        let prompts: Vec<Prompt> = (0u64..)
+            .zip(prompts)
+            .map(|(example, tokens)| Prompt { example, tokens })
+            .collect();
+        let model = &mut self.oracle.model;
+        let go = |_: usize, _: u32| ControlFlow::Continue(());
+        let made = self
+            .decoder
+            .generate(model, &prompts, &how, go)
+            .map_err(ebb_learn::Error::from)?;
+        Ok(made.into_iter().map(|text| text.tokens).collect())
+    }
+
+    fn signed(&self, row: &Row) -> Vec<f32> {
+        let learn: Vec<bool> = (0..row.tokens.len()).map(|i| i >= row.given).collect();
+        signed(&row.tokens, &learn, self.length)
+    }
+}
