@@ -2,7 +2,7 @@
 
     python torch_decoder.py TASK [REPEATS]
 
-The counterpart of `crates/ebb-net/examples/decoder.rs`: the same tasks, counted the same way, one
+The counterpart of `ebb bench decoder`: the same tasks, counted the same way, one
 task a process, one line of JSON. Decoding is a plain greedy loop over the model's own cache, which
 has less around it than `generate`. THREADS says how many threads (2).
 """
@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 ROWS, POSITIONS, MADE = 2, 256, 64
-TASKS = ("forward", "backward", "decode")
+TASKS = ("forward", "backward", "adamw", "decode")
 if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
     sys.exit(f"say which task: {', '.join(TASKS)}")
 task = sys.argv[1]
@@ -58,6 +58,13 @@ def backward():
     return time.perf_counter() - start
 
 
+def adamw():
+    seconds = backward()
+    start = time.perf_counter()
+    optimizer.step()
+    return seconds + time.perf_counter() - start
+
+
 @torch.no_grad()
 def decode():
     out = model(input_ids=ids[:, : POSITIONS - MADE], use_cache=True, logits_to_keep=1)
@@ -70,7 +77,9 @@ def decode():
     return time.perf_counter() - start
 
 
-run = {"forward": forward, "backward": backward, "decode": decode}[task]
+if task == "adamw":
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
+run = {"forward": forward, "backward": backward, "adamw": adamw, "decode": decode}[task]
 run()  # the first one warms up
 median = statistics.median(run() for _ in range(repeats))
 tokens = ROWS * (MADE - 1) if task == "decode" else ROWS * POSITIONS

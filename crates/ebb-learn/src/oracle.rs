@@ -345,6 +345,14 @@ impl Oracle {
         (slices::to_vec(&out.logits), slices::to_vec(&out.features))
     }
 
+    /// Lets `f` look at the logits of a batch, `[rows, outputs]`, in evaluation mode and without a
+    /// graph, where they lie.
+    pub fn look<R>(&mut self, batch: &Batch, f: impl FnOnce(&[f32]) -> R) -> R {
+        let out = self.model.forward(batch.x.clone(), &mut batch.taps());
+        self.meter.forward_rows += batch.rows.len() as u64;
+        slices::read(&out.logits, f)
+    }
+
     /// The value of `objective` on a batch, in evaluation mode and without a gradient, at the
     /// model's weights.
     ///

@@ -22,6 +22,7 @@ pub mod vae;
 mod word_or_table;
 
 pub use activation::ActivationKind;
+pub use burn::tensor::Device;
 pub use decoder::{Decoder, DecoderConfig, Packing};
 pub use heads::{HeadKind, HeadPlan};
 pub use init::Init;

@@ -647,8 +647,8 @@ mod tests {
 
     /// A decoder with fresh weights that knows the words of [`TEXT`].
     fn fresh() -> LanguageModel {
-        // Words that begin a prompt have no space before them.
-        let tokenizer = Tokenizer::words([TEXT, "The"]).expect("a tokenizer");
+        // Words that begin a text are asked for without a space before them, or with one.
+        let tokenizer = Tokenizer::words([TEXT, "The", " One"]).expect("a tokenizer");
         let network = NetworkSpec::Decoder {
             width: 16,
             layers: 2,

@@ -60,6 +60,8 @@ const AFTER: [(u64, &str); 6] = [
     (1000, "after_1000"),
 ];
 const EXPOSURES: [(usize, &str); 3] = [(1, "once"), (2, "twice"), (3, "thrice")];
+/// Tokens of a sentence at most: a word may be several.
+const LENGTH: usize = 32;
 /// Rates are chosen with seeds from here on.
 const TUNING: u64 = 1_000_000;
 
@@ -67,7 +69,10 @@ const TUNING: u64 = 1_000_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// The network, and how it learns text.
+    /// A language model that is there already, in the place of one from fresh weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The network, and how it learns text; of a model that is there, how alone.
     pub network: Small,
     /// Steps before the set.
     pub steps: u64,
@@ -75,10 +80,17 @@ pub struct Spec {
     pub set: usize,
     /// Sentences a step while the set is learnt.
     pub set_batch: usize,
+    /// Steps of other text that are followed, at most.
+    #[serde(default = "thousand")]
+    pub follow: u64,
     /// Rates that the set may be learnt at.
     pub set_lr: Vec<f64>,
     /// Seeds of their own that the rate is chosen with.
     pub tuning_seeds: u64,
+}
+
+fn thousand() -> u64 {
+    1000
 }
 
 /// Rows of a set with their foils.
@@ -101,6 +113,8 @@ struct World<'a> {
     spec: &'a Spec,
     tokenizer: Tokenizer,
     options: &'a Options<'a>,
+    /// What every seed begins with, if that is one model.
+    model: Option<Learner>,
 }
 
 pub(crate) fn run(
@@ -116,10 +130,19 @@ pub(crate) fn run(
             reason: "it needs a set, batches and at least one rate".to_owned(),
         });
     }
+    let (model, tokenizer) = match &spec.model {
+        None => (None, tokenizer(vocabulary())?),
+        Some(name) => {
+            let (data, net) = (options.data_dir, &spec.network);
+            let (learner, tokenizer) = Learner::pretrained(name, net, LENGTH, 0, data)?;
+            (Some(learner), tokenizer)
+        }
+    };
     let world = World {
         spec,
-        tokenizer: tokenizer(vocabulary())?,
+        tokenizer,
         options,
+        model,
     };
     watch.ahead(seeds.len() + 1);
     let rates = world.rates(watch)?;
@@ -147,9 +170,13 @@ pub(crate) fn run(
         }
     }
     let n = &spec.network;
+    let model = match &spec.model {
+        Some(model) => model.clone(),
+        None => format!("decoder {} x {}", n.layers, n.width),
+    };
     let protocol = format!(
-        "decoder {} x {}, {} steps of {} sentences, a set of {}",
-        n.layers, n.width, spec.steps, n.batch, spec.set
+        "{model}, {} steps of {} sentences, a set of {}",
+        spec.steps, n.batch, spec.set
     );
     let mut report = Found::new("few-shot", protocol, seeds);
     for (arm, memories) in &found {
@@ -188,7 +215,10 @@ pub(crate) fn run(
 
 impl World<'_> {
     fn learner(&self, seed: u64) -> Result<Learner> {
-        let mut learner = Learner::new(&self.spec.network, &self.tokenizer, 12, seed)?;
+        let mut learner = match &self.model {
+            Some(model) => model.branch(),
+            None => Learner::new(&self.spec.network, &self.tokenizer, LENGTH, seed)?,
+        };
         self.text(&mut learner, Key::new(seed, "text"), 0..self.spec.steps)?;
         Ok(learner)
     }
@@ -275,12 +305,14 @@ impl World<'_> {
             points.sum::<f64>() / foils.len() as f64
         };
         let (unrelated, swapped) = (of(&asked.unrelated, learner), of(&asked.swapped, learner));
-        let half = asked.rows[0].tokens.len() / 2;
-        let prompts: Vec<&[u32]> = asked.rows.iter().map(|r| &r.tokens[..half]).collect();
-        let said = learner.goes_on(&prompts, half)?;
+        let half = |row: &Row| row.tokens.len() / 2;
+        let prompts: Vec<&[u32]> = asked.rows.iter().map(|r| &r.tokens[..half(r)]).collect();
+        let rest = asked.rows.iter().map(|r| r.tokens.len() - half(r)).max();
+        let said = learner.goes_on(&prompts, rest.unwrap_or(0))?;
         let (mut exact, mut rouge) = (0, 0.0);
         for (row, said) in asked.rows.iter().zip(&said) {
-            let truth = &row.tokens[half..];
+            let truth = &row.tokens[half(row)..];
+            let said = &said[..said.len().min(truth.len())];
             exact += usize::from(said == truth);
             let text = |tokens: &[u32]| {
                 let text = self.tokenizer.decode(tokens, true);
@@ -357,6 +389,9 @@ impl World<'_> {
             let text = Key::new(seed, "later text");
             let mut done = 0;
             for (steps, arm) in AFTER {
+                if steps > self.spec.follow {
+                    break;
+                }
                 self.text(&mut branch, text, done..steps)?;
                 done = steps;
                 all.insert(arm, self.ask(&mut branch, &asked)?);

@@ -14,6 +14,7 @@ use ebb_net::{Decoder, NetworkSpec};
 use ebb_space::{ExampleId, Key, Weights};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The network of a study, from fresh weights, and how it is trained: AdamW at a constant rate
@@ -75,6 +76,27 @@ impl Learner {
             &Device::flex(),
         );
         let model = fresh.map_err(ebb_learn::Error::from)?;
+        Ok(Self::of(model, spec, length, seed))
+    }
+
+    /// A model that is there already, by its name, for texts of up to `length` tokens; with its
+    /// tokenizer. Of `spec` it has the rates and the batch alone.
+    pub fn pretrained(
+        name: &str,
+        spec: &Small,
+        length: usize,
+        seed: u64,
+        data_dir: &Path,
+    ) -> Result<(Self, Tokenizer)> {
+        let open = || LanguageModel::open(LanguageModel::find(name, data_dir)?);
+        let model = open().and_then(|model| model.with_positions(length));
+        let model = model.map_err(ebb_learn::Error::from)?;
+        let tokenizer = model.tokenizer.clone();
+        Ok((Self::of(model, spec, length, seed), tokenizer))
+    }
+
+    fn of(model: LanguageModel, spec: &Small, length: usize, seed: u64) -> Self {
+        let key = Key::new(seed, "language study");
         let settings = OptimizerSettings {
             kind: OptimizerKind::Adamw,
             momentum: 0.0,
@@ -83,7 +105,7 @@ impl Learner {
             eps: 1e-8,
             weight_decay: 0.0,
         };
-        Ok(Self {
+        Self {
             decoder: model.decoder,
             optimizer: Optimizer::new(settings, model.model.layout()),
             gradient: Weights::zeros(model.model.layout()),
@@ -91,7 +113,7 @@ impl Learner {
             spec: spec.clone(),
             length,
             steps: 0,
-        })
+        }
     }
 
     /// The same weights and moments, to go on from twice.
