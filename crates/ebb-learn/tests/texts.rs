@@ -188,6 +188,8 @@ fn methods_run_on_texts_and_resume_exactly() {
         "method = \"lwf\"",
         "method = \"hft\"\nwith = { always = [\"model.embed_tokens*\"] }",
         "method = \"a-gem\"\naccept = [\"projection-with-momentum\"]",
+        "method = \"refresh\"\nwith = { samples = 4 }",
+        "method = \"zeroth-order\"",
         "method = \"joint\"",
     ] {
         let recipe = recipe(method);

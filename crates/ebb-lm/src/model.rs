@@ -191,6 +191,21 @@ impl LanguageModel {
         &self.stops
     }
 
+    /// Tokens of white space with the end of a line in it.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] when the tokenizer refuses one.
+    pub fn line_ends(&self) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        for id in 0..self.tokenizer.len() as u32 {
+            let text = self.tokenizer.decode(&[id], true)?;
+            if text.contains('\n') && text.trim().is_empty() {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
     /// Writes a folder that `transformers` loads: configuration, weights in 32-bit floats,
     /// tokenizer.
     ///

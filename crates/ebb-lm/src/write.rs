@@ -25,8 +25,12 @@ pub struct Writing {
     pub frequency: f64,
     /// Off the logit of every token that stands in the text.
     pub presence: f64,
-    /// Penalty decoding (card S085), with its window in tokens, in the place of `repetition`.
+    /// Penalty decoding (card S085), with its window in tokens, in the place of `repetition`. Tokens
+    /// that end a text or a line are spared.
     pub penalty_window: Option<usize>,
+    /// Off the logit of the tokens that end a text, while it has fewer than `most`; of penalty
+    /// decoding alone.
+    pub length_penalty: f64,
     /// Texts that end a text; they are not part of it.
     pub stop: Vec<String>,
     /// The same seed draws the same texts.
@@ -44,6 +48,7 @@ impl Default for Writing {
             frequency: 0.0,
             presence: 0.0,
             penalty_window: None,
+            length_penalty: 0.0,
             stop: Vec::new(),
             seed: 0,
         }
@@ -59,10 +64,10 @@ impl Writing {
                 PenaltyDecoding {
                     penalty: self.repetition,
                     window,
-                    exempt: model.stops().to_vec(),
+                    exempt: [model.stops(), &model.line_ends()?].concat(),
                     ends: model.stops().to_vec(),
-                    target: 0,
-                    length_penalty: 0.0,
+                    target: self.most,
+                    length_penalty: self.length_penalty,
                 }
                 .processors()?,
             ),

@@ -51,6 +51,15 @@ pub struct Generate {
     /// Penalty decoding: the repetition penalty looks back this many tokens only
     #[arg(long, value_name = "N", requires = "repetition_penalty")]
     penalty_window: Option<usize>,
+    /// Of penalty decoding: off the logit of the end, until a text has all its tokens
+    #[arg(
+        long,
+        value_name = "X",
+        default_value = "0",
+        hide_default_value = true,
+        requires = "penalty_window"
+    )]
+    length_penalty: f64,
     /// Off a token's logit for each time that the text has it
     #[arg(long, value_name = "X", default_value = "0", hide_default_value = true)]
     frequency_penalty: f64,
@@ -119,6 +128,7 @@ impl Generate {
             frequency: self.frequency_penalty,
             presence: self.presence_penalty,
             penalty_window: self.penalty_window,
+            length_penalty: self.length_penalty,
             stop: self.stop.clone(),
             seed: self.seed,
         };

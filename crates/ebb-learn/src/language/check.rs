@@ -184,11 +184,13 @@ fn method(file: &RecipeFile) -> Result<()> {
             PenaltySpec::Ewc(_) | PenaltySpec::Si(_) | PenaltySpec::L2(_) => {}
         }
     }
-    if let Some(plugin) = file
-        .plugin
-        .iter()
-        .find(|p| !matches!(p, PluginSpec::HalfFreeze(_)))
-    {
+    // Of plugins, those that move weights and ask for gradients of whole batches alone.
+    let misfits = |p: &&PluginSpec| match p {
+        PluginSpec::HalfFreeze(_) | PluginSpec::Refresh(_) => false,
+        PluginSpec::Fpf(s) => s.alpha > 0.0,
+        _ => true,
+    };
+    if let Some(plugin) = file.plugin.iter().find(misfits) {
         return wrong(format!(
             "the plugin `{}` works on classes or pictures, not on texts",
             plugin.kind()
