@@ -11,9 +11,11 @@ pub mod optim;
 pub mod reduce;
 pub mod seed;
 pub mod slices;
+pub mod swiglu;
 
 pub use linear::{Activation, fused_linear};
 pub use seed::seed;
+pub use swiglu::swiglu;
 
 use burn::backend::{Backend, backend_extension, tensor::FloatTensor};
 
@@ -42,6 +44,21 @@ pub trait FusedOps: Backend {
         wants_dx: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         linear::composed_backward::<Self>(x, w, y, dy, act, wants_dx)
+    }
+
+    /// `g σ(g) ⊙ u`, all of one shape, `[n, k]`.
+    fn swiglu_forward(g: FloatTensor<Self>, u: FloatTensor<Self>) -> FloatTensor<Self> {
+        swiglu::composed_forward::<Self>(g, u)
+    }
+
+    /// The gradients `(dg, du)` of [`FusedOps::swiglu_forward`] from the gradient `dy` of its
+    /// output.
+    fn swiglu_backward(
+        g: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        swiglu::composed_backward::<Self>(g, u, dy)
     }
 
     /// A scalar zero whose gradient with respect to `z` is `g` (same shape as `z`).

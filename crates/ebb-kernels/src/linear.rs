@@ -7,6 +7,7 @@
 
 use crate::FusedOps;
 use crate::gemm::{Mat, matmul};
+use crate::swiglu;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
@@ -92,7 +93,7 @@ pub(crate) fn composed_backward<B: Backend>(
     (dx, dw, db)
 }
 
-fn dense(t: &FlexTensor) -> FlexTensor {
+pub(crate) fn dense(t: &FlexTensor) -> FlexTensor {
     if t.as_slice::<f32>().is_some() {
         t.clone()
     } else {
@@ -114,6 +115,19 @@ fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
 }
 
 impl FusedOps for Flex {
+    fn swiglu_forward(g: FlexTensor, u: FlexTensor) -> FlexTensor {
+        let (g, u) = (dense(&g), dense(&u));
+        let shape = [g.shape()[0], g.shape()[1]];
+        tensor(swiglu::forward(slice(&g), slice(&u)), shape)
+    }
+
+    fn swiglu_backward(g: FlexTensor, u: FlexTensor, dy: FlexTensor) -> (FlexTensor, FlexTensor) {
+        let (g, u, dy) = (dense(&g), dense(&u), dense(&dy));
+        let shape = [g.shape()[0], g.shape()[1]];
+        let (dg, du) = swiglu::backward(slice(&g), slice(&u), slice(&dy));
+        (tensor(dg, shape), tensor(du, shape))
+    }
+
     fn linear_forward(x: FlexTensor, w: FlexTensor, b: FlexTensor, act: Activation) -> FlexTensor {
         let (x, w, b) = (dense(&x), dense(&w), dense(&b));
         let (n, inputs, outputs) = (x.shape()[0], x.shape()[1], b.shape()[0]);
@@ -219,6 +233,10 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, b, act)),
         }
+    }
+
+    fn swiglu_forward(g: FloatTensor<Self>, u: FloatTensor<Self>) -> FloatTensor<Self> {
+        swiglu::tracked::<B, C>(g, u)
     }
 
     fn seed_gradient(z: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -1,20 +1,58 @@
 //! The inner loops of the optimizers: one pass over a parameter, in place.
 //!
 //! Every loop is elementwise, so its result depends neither on threads nor on the instruction
-//! set that runs it.
+//! set that runs it. Large parameters are gone through in pieces, on all threads.
+
+use rayon::prelude::*;
+
+/// Values of a piece: enough for a thread to be worth waking, few enough to share evenly.
+const PIECE: usize = 1 << 16;
+
+/// Calls `f` with pieces of the lists that lie beside each other.
+fn in_pieces<const N: usize>(
+    p: &mut [f32],
+    g: &[f32],
+    state: [&mut [f32]; N],
+    f: impl Fn(&mut [f32], &[f32], [&mut [f32]; N]) + Sync,
+) {
+    if p.len() <= 2 * PIECE {
+        return f(p, g, state);
+    }
+    let mut pieces = Vec::with_capacity(p.len() / PIECE + 1);
+    let mut rest = (p, g, state);
+    while !rest.0.is_empty() {
+        let n = PIECE.min(rest.0.len());
+        let (p, later_p) = rest.0.split_at_mut(n);
+        let (g, later_g) = rest.1.split_at(n);
+        let mut now = [const { None }; N];
+        let mut later = [const { None }; N];
+        for ((state, now), later) in rest.2.into_iter().zip(&mut now).zip(&mut later) {
+            let (a, b) = state.split_at_mut(n);
+            (*now, *later) = (Some(a), Some(b));
+        }
+        let filled = |lists: [Option<_>; N]| lists.map(Option::unwrap_or_default);
+        pieces.push((p, g, filled(now)));
+        rest = (later_p, later_g, filled(later));
+    }
+    pieces
+        .into_par_iter()
+        .for_each(|(p, g, state)| f(p, g, state));
+}
 
 /// `p ← p − lr (g + wd p)`.
 pub fn sgd(p: &mut [f32], g: &[f32], lr: f32, wd: f32) {
-    pulp::Arch::new().dispatch(|| {
-        if wd == 0.0 {
-            for (p, &g) in p.iter_mut().zip(g) {
-                *p -= lr * g;
+    in_pieces(p, g, [], |p, g, []| {
+        pulp::Arch::new().dispatch(|| {
+            if wd == 0.0 {
+                for (p, &g) in p.iter_mut().zip(g) {
+                    *p -= lr * g;
+                }
+            } else {
+                for (p, &g) in p.iter_mut().zip(g) {
+                    *p -= lr * (g + wd * *p);
+                }
             }
-        } else {
-            for (p, &g) in p.iter_mut().zip(g) {
-                *p -= lr * (g + wd * *p);
-            }
-        }
+        });
     });
 }
 
@@ -28,13 +66,15 @@ pub fn momentum(
     wd: f32,
     nesterov: bool,
 ) {
-    pulp::Arch::new().dispatch(|| {
-        for ((p, &g), m) in p.iter_mut().zip(g).zip(m.iter_mut()) {
-            let g = g + wd * *p;
-            *m = mu * *m + g;
-            let step = if nesterov { g + mu * *m } else { *m };
-            *p -= lr * step;
-        }
+    in_pieces(p, g, [m], |p, g, [m]| {
+        pulp::Arch::new().dispatch(|| {
+            for ((p, &g), m) in p.iter_mut().zip(g).zip(m.iter_mut()) {
+                let g = g + wd * *p;
+                *m = mu * *m + g;
+                let step = if nesterov { g + mu * *m } else { *m };
+                *p -= lr * step;
+            }
+        });
     });
 }
 
@@ -66,30 +106,60 @@ pub fn adam(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], s: AdamStep)
     let root = 1.0 / s.correction2.sqrt();
     let keep = 1.0 - s.lr * s.decoupled;
     let (one1, one2) = (1.0 - s.beta1, 1.0 - s.beta2);
-    pulp::Arch::new().dispatch(|| {
-        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m.iter_mut()).zip(v.iter_mut()) {
-            let g = g + s.l2 * *p;
-            *m = s.beta1 * *m + one1 * g;
-            *v = s.beta2 * *v + one2 * (g * g);
-            *p = keep * *p - step * *m / (v.sqrt() * root + s.eps);
-        }
+    in_pieces(p, g, [m, v], |p, g, [m, v]| {
+        pulp::Arch::new().dispatch(|| {
+            for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m.iter_mut()).zip(v.iter_mut()) {
+                let g = g + s.l2 * *p;
+                *m = s.beta1 * *m + one1 * g;
+                *v = s.beta2 * *v + one2 * (g * g);
+                *p = keep * *p - step * *m / (v.sqrt() * root + s.eps);
+            }
+        });
     });
 }
 
 /// Adagrad: `v ← v + g²`, `p ← p − lr g / (√v + ε)`.
 pub fn adagrad(p: &mut [f32], g: &[f32], v: &mut [f32], lr: f32, eps: f32, wd: f32) {
-    pulp::Arch::new().dispatch(|| {
-        for ((p, &g), v) in p.iter_mut().zip(g).zip(v.iter_mut()) {
-            let g = g + wd * *p;
-            *v += g * g;
-            *p -= lr * g / (v.sqrt() + eps);
-        }
+    in_pieces(p, g, [v], |p, g, [v]| {
+        pulp::Arch::new().dispatch(|| {
+            for ((p, &g), v) in p.iter_mut().zip(g).zip(v.iter_mut()) {
+                let g = g + wd * *p;
+                *v += g * g;
+                *p -= lr * g / (v.sqrt() + eps);
+            }
+        });
     });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In pieces or whole, the same bits.
+    #[test]
+    fn pieces_change_nothing() {
+        let n = 3 * PIECE + 77;
+        let values = |seed: usize| -> Vec<f32> {
+            let of = |i: usize| ((i * 7919 + seed * 104729) % 1009) as f32 / 504.5 - 1.0;
+            (0..n).map(of).collect()
+        };
+        let (mut p, g, mut m) = (values(1), values(2), values(3));
+        let (mut q, mut mq) = (p.clone(), m.clone());
+        momentum(&mut p, &g, &mut m, 0.1, 0.9, 0.01, true);
+        for (i, g) in g.iter().enumerate() {
+            let one = i..i + 1;
+            momentum(
+                &mut q[one.clone()],
+                &[*g],
+                &mut mq[one],
+                0.1,
+                0.9,
+                0.01,
+                true,
+            );
+        }
+        assert_eq!((p, m), (q, mq));
+    }
 
     /// Three steps of Adam written out in f64 (Kingma & Ba 2015, algorithm 1).
     #[test]

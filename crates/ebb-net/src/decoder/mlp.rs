@@ -4,6 +4,7 @@ use super::config::Nonlinearity;
 use super::linear::{Around, Linear};
 use crate::network::Pass;
 use burn::tensor::{Tensor, activation};
+use ebb_kernels::swiglu;
 
 /// `down(act(gate(x)) ⊙ up(x))`, or `down(act(up(x)))` without a gate.
 #[derive(Debug)]
@@ -19,6 +20,12 @@ impl Mlp {
     pub fn forward(&self, x: Tensor<3>, pass: &mut Pass) -> Tensor<3> {
         let x = pass.taps.at(&self.around.input, x);
         let h = match &self.gate {
+            Some(gate) if self.nonlinearity == Nonlinearity::Silu => {
+                let (gate, up) = (gate.forward(x.clone(), pass), self.up.forward(x, pass));
+                let shape = gate.dims();
+                let flat = [shape[0] * shape[1], shape[2]];
+                swiglu(gate.reshape(flat), up.reshape(flat)).reshape(shape)
+            }
             Some(gate) => {
                 let open = self.nonlinearity.apply(gate.forward(x.clone(), pass));
                 open * self.up.forward(x, pass)
