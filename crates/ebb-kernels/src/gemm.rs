@@ -1,6 +1,7 @@
 //! Matrix products on strided slices.
 
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 /// A strided view of a matrix inside a slice.
 #[derive(Clone, Copy)]
@@ -82,6 +83,15 @@ pub fn matmul(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool) {
         }
         return;
     }
+    if reads_weights_once(&a, &b) {
+        match m {
+            1 => few_rows::<1>(dst, a, b, accumulate),
+            2 => few_rows::<2>(dst, a, b, accumulate),
+            3 => few_rows::<3>(dst, a, b, accumulate),
+            _ => few_rows::<4>(dst, a, b, accumulate),
+        }
+        return;
+    }
     let work = m * n * k;
     if work >= SPREAD_FROM {
         product(&mut dst[..m * n], a, b, accumulate, Parallelism::Rayon(0));
@@ -97,6 +107,107 @@ pub fn matmul(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool) {
     } else {
         product(&mut dst[..m * n], a, b, accumulate, Parallelism::None);
     }
+}
+
+/// Rows that are few beside the weights they meet.
+const FEW: usize = 4;
+/// Weights whose reading takes longer than what is computed with them.
+const MANY_WEIGHTS: usize = 1 << 19;
+
+/// Whether a few dense rows meet the transpose of many dense ones, as when a language model writes:
+/// the time is that of reading the weights, and packing them would read them twice.
+fn reads_weights_once(a: &Mat, b: &Mat) -> bool {
+    a.rows <= FEW && a.col_stride == 1 && b.row_stride == 1 && b.rows * b.cols >= MANY_WEIGHTS
+}
+
+/// Columns that one thread takes at a time.
+const COLUMNS: usize = 64;
+/// Sums that are kept side by side: the order of summation hangs on nothing else.
+const LANES: usize = 32;
+
+/// The product of `M` rows, column by column: each column of `b` is read once, where it lies.
+fn few_rows<const M: usize>(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool) {
+    let (k, n) = (a.cols, b.cols);
+    assert!(a.fits() && b.fits());
+    let rows: [&[f32]; M] = std::array::from_fn(|i| &a.data[i * a.row_stride..][..k]);
+    let column = |j: usize| &b.data[j * b.col_stride..][..k];
+    let some = |from: usize| {
+        let columns = from..(from + COLUMNS).min(n);
+        let mut found = [[0.0f32; M]; COLUMNS];
+        let lists = columns.clone().map(column);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f") {
+            for (found, column) in found.iter_mut().zip(lists) {
+                // SAFETY: the processor has it.
+                *found = unsafe { dots_wide(rows, column) };
+            }
+            return (columns, found);
+        }
+        for (found, column) in found.iter_mut().zip(lists) {
+            *found = rows.map(|row| dot(row, column));
+        }
+        (columns, found)
+    };
+    let starts: Vec<usize> = (0..n).step_by(COLUMNS).collect();
+    let pieces: Vec<_> = starts.into_par_iter().map(some).collect();
+    for (columns, found) in pieces {
+        for (j, found) in columns.zip(found) {
+            for (i, value) in found.into_iter().enumerate() {
+                let to = &mut dst[i * n + j];
+                *to = if accumulate { *to + value } else { value };
+            }
+        }
+    }
+}
+
+/// The inner products of `M` vectors with one as long, on 512-bit vectors.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn dots_wide<const M: usize>(rows: [&[f32]; M], column: &[f32]) -> [f32; M] {
+    use std::arch::x86_64::{
+        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_reduce_add_ps, _mm512_setzero_ps,
+    };
+    assert!(rows.iter().all(|row| row.len() == column.len()));
+    let blocks = column.len() / LANES;
+    let mut sums = [[_mm512_setzero_ps(); 2]; M];
+    for at in 0..blocks {
+        let half = |list: &[f32], half: usize| {
+            // SAFETY: every list has `blocks` blocks of two halves of 16 numbers.
+            unsafe { _mm512_loadu_ps(list.as_ptr().add(at * LANES + half * LANES / 2)) }
+        };
+        let b = [half(column, 0), half(column, 1)];
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            sums[0] = _mm512_fmadd_ps(half(row, 0), b[0], sums[0]);
+            sums[1] = _mm512_fmadd_ps(half(row, 1), b[1], sums[1]);
+        }
+    }
+    let rest = blocks * LANES;
+    let mut found = [0.0; M];
+    for ((found, sums), row) in found.iter_mut().zip(sums).zip(rows) {
+        let tail = row[rest..].iter().zip(&column[rest..]);
+        let tail: f32 = tail.map(|(a, b)| a * b).fold(0.0, |sum, v| sum + v);
+        *found = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])) + tail;
+    }
+    found
+}
+
+/// The inner product of two vectors, in `LANES` sums side by side.
+fn dot(row: &[f32], column: &[f32]) -> f32 {
+    pulp::Arch::new().dispatch(|| {
+        let mut sums = [0.0f32; LANES];
+        let (blocks, rest) = column.as_chunks::<LANES>();
+        let (of, row_rest) = row.as_chunks::<LANES>();
+        for (row, block) in of.iter().zip(blocks) {
+            for l in 0..LANES {
+                sums[l] += row[l] * block[l];
+            }
+        }
+        let tail = row_rest
+            .iter()
+            .zip(rest)
+            .fold(0.0f32, |sum, (a, b)| sum + a * b);
+        sums.iter().fold(0.0f32, |sum, v| sum + v) + tail
+    })
 }
 
 fn product(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool, parallelism: Parallelism) {
@@ -154,6 +265,11 @@ mod tests {
             (129, 33, 65),
             (257, 101, 785),
             (601, 602, 603),
+            // Few rows and many weights.
+            (1, 1030, 517),
+            (2, 1030, 517),
+            (3, 700, 800),
+            (4, 517, 1030),
         ] {
             let (a, b) = (noise(m * k, 1), noise(n * k, 2));
             let mut c = vec![1.0; m * n];

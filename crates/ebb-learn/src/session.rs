@@ -47,7 +47,7 @@ pub struct Position {
 
 /// What a state needs besides tensors to go on exactly.
 #[derive(Serialize, Deserialize)]
-struct Progress {
+pub(crate) struct Progress {
     format_version: u32,
     position: Position,
     optimizer_steps: Vec<u64>,
@@ -62,7 +62,7 @@ struct Progress {
     frozen: bool,
     /// Of a stream of text: which texts, since their files may change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    texts: Option<String>,
+    pub(crate) texts: Option<String>,
 }
 
 /// The version of `progress.json`.
@@ -130,6 +130,17 @@ impl Session {
             .build_heads(stream.shape(), stream.classes, stream.heads)?;
         let model = Model::new(network, key.sub("initialise"), &Device::flex());
         Self::with(recipe, stream, model)
+    }
+
+    /// The same for a recipe whose model may be one that is there already.
+    ///
+    /// # Errors
+    /// As [`Session::on`], and when the model cannot be read.
+    pub fn on_model(recipe: &Recipe, stream: Arc<Stream>, data_dir: &Path) -> Result<Self> {
+        match crate::language::pretrained(recipe, data_dir)? {
+            Some(language) => Self::with(recipe, stream, language.model),
+            None => Self::on(recipe, stream),
+        }
     }
 
     /// The same with a model that is there already.
@@ -360,12 +371,7 @@ impl Session {
     /// A digest of the texts that are learnt, in their order.
     fn texts(&self) -> Option<String> {
         self.recipe.file().language.as_ref()?;
-        let mut hasher = blake3::Hasher::new();
-        let items = self.stream.train_items();
-        items.for_each(|item| {
-            hasher.update(item.id.to_string().as_bytes());
-        });
-        Some(hasher.finalize().to_hex().to_string())
+        Some(crate::language::digest(&self.stream))
     }
 
     /// The mask of what the recipe freezes.
@@ -492,7 +498,7 @@ fn update(spec: &UpdateSpec) -> Box<dyn Update> {
 }
 
 /// The stream as the data plan shows it: as it is, growing, or all at once.
-fn plan(mut stream: Stream, plan: DataPlan) -> Stream {
+pub(crate) fn plan(mut stream: Stream, plan: DataPlan) -> Stream {
     let union = |parts: &[ebb_data::Experience]| {
         let mut e = parts[parts.len() - 1].clone();
         e.train = parts.iter().flat_map(|p| p.train.iter().copied()).collect();

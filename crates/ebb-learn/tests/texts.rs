@@ -4,7 +4,9 @@ use ebb_learn::evaluate::evaluate;
 use ebb_learn::objective::remembering;
 use ebb_learn::seen::{ClassSets, Seen};
 use ebb_learn::spec::LossClasses;
-use ebb_learn::{Around, Error, Oracle, Recipe, Session, Silent, language, learn_keeping, resume};
+use ebb_learn::{
+    Around, Error, Oracle, Recipe, Session, Silent, language, learn_keeping, resume, tune,
+};
 use ebb_space::{Key, Weights};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -229,6 +231,31 @@ fn methods_run_on_texts_and_resume_exactly() {
     }
 }
 
+/// A search looks at held-out texts of the first experiences.
+#[test]
+fn a_search_tunes_on_texts() {
+    let search = tune::Search {
+        text: TWO_WORLDS.to_owned(),
+        sets: Vec::new(),
+        grid: vec!["train.lr=0.000001,0.01".parse().expect("an axis")],
+        rule: tune::Rule::Best {
+            measure: "average_accuracy".into(),
+        },
+        first: Some(1),
+        validation: 0.2,
+        seeds: 1,
+    };
+    let temp = std::env::temp_dir();
+    let options = tune::Options {
+        data_dir: &temp,
+        out: None,
+        threads: 1,
+        stop: &AtomicBool::new(false),
+    };
+    let found = tune::tune(&search, &options, &mut Silent).expect("a search");
+    assert_eq!(found.trials.n_runs, 2);
+}
+
 /// Replay that displaces leaves every step as many rows, new and old.
 #[test]
 fn displaced_rows_keep_a_step_as_large_as_it_was() {
@@ -307,6 +334,11 @@ fn changed_texts_are_noticed() {
         stop: &go,
     };
     let message = resume(&path, &mut around).expect_err("refused").to_string();
+    assert!(message.contains("have changed"), "{message}");
+    let message = language::of_run(&path, None, &temp)
+        .map(|_| ())
+        .expect_err("refused")
+        .to_string();
     assert!(message.contains("have changed"), "{message}");
     std::fs::write(&file, lines(40)).expect("written");
     resume(&path, &mut around).expect("the texts are back");

@@ -16,6 +16,7 @@ pub use spec::{Asked, LanguageSpec, TEXT, TextExperience, Tokens, WorldSpec};
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::session::{Progress, plan};
 use crate::spec::RecipeFile;
 use burn::tensor::Device;
 use ebb_data::{
@@ -69,11 +70,13 @@ pub fn of_run(run: &Path, state: Option<&str>, data_dir: &Path) -> Result<Langua
             ),
         });
     };
-    let texts = match recipe.file().network {
-        NetworkSpec::Pretrained { .. } => Vec::new(),
-        _ => read(spec, recipe.file().seed)?,
+    let file = recipe.file();
+    let pretrained = matches!(file.network, NetworkSpec::Pretrained { .. });
+    let texts = match pretrained {
+        true => Vec::new(),
+        false => read(spec, file.seed)?,
     };
-    let mut model = begin(recipe.file(), spec, &texts, data_dir)?;
+    let mut model = begin(file, spec, &texts, data_dir)?;
     let head = dir.states().head().map(|s| s.id.clone());
     let id = match state {
         Some(id) => id.to_owned(),
@@ -81,10 +84,49 @@ pub fn of_run(run: &Path, state: Option<&str>, data_dir: &Path) -> Result<Langua
             reason: format!("the run `{}` has no state yet", run.display()),
         })?,
     };
+    let state = dir.states().checkout(&id)?;
+    if !pretrained {
+        // The tokenizer was made of the texts: with others its numbers mean other words.
+        let stream = plan(stream(file, spec, &texts, &model)?, file.data);
+        let saved: Progress = serde_json::from_slice(&state.bytes("progress.json")?)
+            .map_err(|e| changed(run, format!("`progress.json` is not readable ({e})")))?;
+        if saved.texts.is_some_and(|texts| texts != digest(&stream)) {
+            let what = "the texts that its words come from have changed".to_owned();
+            return Err(changed(run, what));
+        }
+    }
     let layout = model.model.layout().clone();
-    let weights = dir.states().checkout(&id)?.weights(&layout)?;
-    model.model.set_weights(&weights)?;
+    model.model.set_weights(&state.weights(&layout)?)?;
     Ok(model)
+}
+
+fn changed(run: &Path, what: String) -> Error {
+    Error::Checkpoint {
+        path: run.to_owned(),
+        reason: format!("{what}: put them back as they were"),
+    }
+}
+
+/// The model of a recipe that begins with one, as it is there.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn pretrained(recipe: &Recipe, data_dir: &Path) -> Result<Option<LanguageModel>> {
+    match (&recipe.file().network, &recipe.file().language) {
+        (NetworkSpec::Pretrained { .. }, Some(spec)) => {
+            begin(recipe.file(), spec, &[], data_dir).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A digest of the texts that a stream learns, in their order.
+pub(crate) fn digest(stream: &Stream) -> String {
+    let mut hasher = blake3::Hasher::new();
+    stream.train_items().for_each(|item| {
+        hasher.update(item.id.to_string().as_bytes());
+    });
+    hasher.finalize().to_hex().to_string()
 }
 
 fn missing() -> Error {

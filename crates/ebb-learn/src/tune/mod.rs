@@ -127,14 +127,10 @@ pub struct Found {
 /// other than by diverging, every trial of a rule diverges, or the user stops it.
 pub fn tune(search: &Search, options: &Options, watch: &mut dyn Watch) -> Result<Found> {
     let file = search.recipe(&[])?.file().clone();
-    if file.language.is_some() {
-        return Err(Error::Tune {
-            reason: "a search over language models is not built yet: give the recipe's values, or \
-                     run `ebb learn` with several `--set` and compare the runs"
-                .into(),
-        });
-    }
-    let whole = file.stream.build(options.data_dir, file.seed)?;
+    let whole = match file.language {
+        Some(_) => crate::language::open(&search.recipe(&[])?, options.data_dir)?.1,
+        None => file.stream.build(options.data_dir, file.seed)?,
+    };
     tune_on(search, &whole, options, watch)
 }
 
@@ -697,7 +693,7 @@ fn one(
     measure: &str,
     options: &Options,
 ) -> Result<(TrialRun, Option<Direction>)> {
-    let session = Session::on(recipe, stream.clone())?;
+    let session = Session::on_model(recipe, stream.clone(), options.data_dir)?;
     let mut around = Around {
         data_dir: options.data_dir,
         progress: &mut Silent,
