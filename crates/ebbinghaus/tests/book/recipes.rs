@@ -204,12 +204,22 @@ pub(crate) fn defaults(name: &str, kind: &str) -> toml::Table {
     // A memory of each sort, since some kinds ask for one.
     let keeps = ["reservoir", "chosen"].map(|keep| {
         let memory = format!("memory = {{ capacity = 50, keep = '{keep}' }}");
-        let table = format!("{{ kind = '{kind}' }}");
+        // One kind has a key without a default.
+        let more = if kind == "pretrained" { ", model = 'm'" } else { "" };
+        let table = format!("{{ kind = '{kind}'{more} }}");
         let table = match name {
             "penalty" | "plugin" => format!("{name} = [{table}]"),
             _ => format!("{name} = {table}"),
         };
-        let stream = "stream = { dataset = 'digits', split = 5, scenario = 'task' }";
+        let texts = matches!((name, kind), ("network", "decoder" | "pretrained"));
+        let stream = match texts {
+            true => {
+                "stream = { dataset = 'text' }\n[[language.experience]]\nname = 'a'\n\
+                 world = { kind = 'facts', people = 8 }"
+            }
+            false => "stream = { dataset = 'digits', split = 5, scenario = 'task' }",
+        };
+        let memory = if texts { String::new() } else { memory };
         Recipe::parse(&format!("{memory}\n{table}\n{stream}"), &[])
     });
     let recipe = match keeps {
