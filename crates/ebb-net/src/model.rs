@@ -157,7 +157,7 @@ impl Model {
 
     /// The gradient of what `seed` makes of the output, written into `into` (same layout), with
     /// the activations of one block at a time: as
-    /// [`Network::checkpointed`](crate::Network::checkpointed). `None` where the network has no
+    /// [`Network::checkpointed`]. `None` where the network has no
     /// blocks.
     pub fn checkpointed(&self, x: Tensor<2>, seed: Seed, into: &mut Weights) -> Option<Seeded> {
         let layout = into.layout().clone();

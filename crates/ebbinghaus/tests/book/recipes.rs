@@ -205,7 +205,11 @@ pub(crate) fn defaults(name: &str, kind: &str) -> toml::Table {
     let keeps = ["reservoir", "chosen"].map(|keep| {
         let memory = format!("memory = {{ capacity = 50, keep = '{keep}' }}");
         // One kind has a key without a default.
-        let more = if kind == "pretrained" { ", model = 'm'" } else { "" };
+        let more = if kind == "pretrained" {
+            ", model = 'm'"
+        } else {
+            ""
+        };
         let table = format!("{{ kind = '{kind}'{more} }}");
         let table = match name {
             "penalty" | "plugin" => format!("{name} = [{table}]"),
