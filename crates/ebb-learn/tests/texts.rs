@@ -231,6 +231,20 @@ fn methods_run_on_texts_and_resume_exactly() {
     }
 }
 
+/// What is held out belongs to the data: runs with other seeds are measured on the same texts.
+#[test]
+fn every_seed_is_measured_on_the_same_texts() {
+    let held = |seed: &str| {
+        let world = "[{ name = 'a', world = { kind = 'facts', people = 40, ask = 'held-out' } }]";
+        let s = session(&with(&[("seed", seed), ("language.experience", world)]));
+        let ids: Vec<_> = s.stream.evals[0].items.iter().map(|i| i.id).collect();
+        let learnt = &s.stream.experiences[0].train;
+        assert!(learnt.iter().all(|i| !ids.contains(&i.id)));
+        ids
+    };
+    assert_eq!(held("1"), held("2"));
+}
+
 /// A search looks at held-out texts of the first experiences.
 #[test]
 fn a_search_tunes_on_texts() {

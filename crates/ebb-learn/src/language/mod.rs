@@ -49,7 +49,7 @@ pub fn open(recipe: &Recipe, data_dir: &Path) -> Result<(LanguageModel, Stream)>
     let Some(spec) = &file.language else {
         return Err(missing());
     };
-    let texts = read(spec, file.seed)?;
+    let texts = read(spec)?;
     let model = begin(file, spec, &texts, data_dir)?;
     let stream = stream(file, spec, &texts, &model)?;
     Ok((model, stream))
@@ -74,7 +74,7 @@ pub fn of_run(run: &Path, state: Option<&str>, data_dir: &Path) -> Result<Langua
     let pretrained = matches!(file.network, NetworkSpec::Pretrained { .. });
     let texts = match pretrained {
         true => Vec::new(),
-        false => read(spec, file.seed)?,
+        false => read(spec)?,
     };
     let mut model = begin(file, spec, &texts, data_dir)?;
     let head = dir.states().head().map(|s| s.id.clone());
@@ -186,8 +186,9 @@ fn parts(body: &Body) -> Vec<&str> {
 }
 
 /// The texts of every experience.
-fn read(spec: &LanguageSpec, seed: u64) -> Result<Vec<Texts>> {
-    let key = Key::new(seed, "held out");
+fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
+    // The split belongs to the data and not to a run.
+    let key = Key::new(0, "held out");
     spec.experience
         .iter()
         .map(|experience| {
