@@ -917,7 +917,7 @@ fn describe(s: &Session, name: &str) -> Start {
     };
     let kind = stream.spec.kind.map_or("split", ebb_data::Kind::name);
     let words = match file.language {
-        Some(_) => format!("texts, {} test sets", stream.evals.len()),
+        Some(_) => "texts".to_owned(),
         None => format!("{kind} {}, {scenario}-incremental", stream.spec.dataset),
     };
     let network = match &file.network {

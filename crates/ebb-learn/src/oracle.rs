@@ -72,6 +72,8 @@ pub struct Oracle {
     /// The key of this step's draws (dropout).
     pub key: Key,
     grads: CarrierGrads,
+    /// The gradient of a part of a batch, kept from step to step.
+    part: Option<Weights>,
     /// Examples in one pass of a gradient; none: all.
     micro_batch: Option<usize>,
     /// Whether the inputs of blocks alone are kept.
@@ -90,6 +92,7 @@ impl Oracle {
             meter: Meter::default(),
             key,
             grads: CarrierGrads::default(),
+            part: None,
             micro_batch: None,
             checkpoint: false,
         }
@@ -141,7 +144,7 @@ impl Oracle {
     ) -> Result<PassResult> {
         let n = batch.ids.len();
         let whole = objective.counts(&batch.rows);
-        let mut gradient = into.zeros_like();
+        let mut gradient = self.part.take().unwrap_or_else(|| into.zeros_like());
         let mut all = PassResult {
             value: ObjectiveValue {
                 total: 0.0,
@@ -167,6 +170,7 @@ impl Oracle {
             terms.for_each(|(sum, value)| *sum += value);
             all.value.row_loss.extend(pass.value.row_loss);
         }
+        self.part = Some(gradient);
         Ok(all)
     }
 

@@ -193,6 +193,9 @@ fn methods_run_on_texts_and_resume_exactly() {
         "method = \"refresh\"\nwith = { samples = 4 }",
         "method = \"zeroth-order\"",
         "method = \"joint\"",
+        "method = \"cumulative\"",
+        "method = \"l2\"",
+        "method = \"gem\"\naccept = [\"projection-with-momentum\"]",
     ] {
         let recipe = recipe(method);
         let whole = run(&recipe, None, &go).unwrap_or_else(|e| panic!("{method}: {e}"));
@@ -270,32 +273,35 @@ fn a_search_tunes_on_texts() {
     assert_eq!(found.trials.n_runs, 2);
 }
 
-/// Replay that displaces leaves every step as many rows, new and old.
+/// Replay that displaces leaves every step as many rows, new and old: those of pictures can be
+/// counted.
 #[test]
 fn displaced_rows_keep_a_step_as_large_as_it_was() {
     let go = AtomicBool::new(false);
-    let rows = |displaces: bool| {
-        let old = format!("{{ select = \"cycle\", size = 2, displaces = {displaces} }}");
-        let recipe = with(&[
-            (
-                "memory",
-                "{ capacity = 500, keep = \"experience-balanced\" }",
-            ),
-            ("draw.old", &old),
-            (
-                "network",
-                "{ kind = \"decoder\", width = 8, layers = 1, heads = 1 }",
-            ),
-            // Documents of one length: a step's rows of tokens say how many texts it had.
-            ("language.length", "64"),
-            ("train.steps", "5"),
-        ]);
+    let rows = |displaces: Option<bool>| {
+        let replay = displaces.map_or(String::new(), |displaces| {
+            format!(
+                "memory = {{ capacity = 500, keep = \"experience-balanced\" }}\n\
+                 draw.old = {{ select = \"uniform\", size = 2, displaces = {displaces} }}\n"
+            )
+        });
+        let text = format!(
+            "{replay}[stream]\ndataset = \"digits\"\nsplit = 2\n[network]\nkind = \"mlp\"\nhidden = [8]\n\
+             [train]\nbatch = 6\nsteps = 5\n"
+        );
+        let recipe = Recipe::parse(&text, &[]).expect("a recipe");
         let session = run(&recipe, None, &go).expect("a run");
         assert_eq!(session.new_rows(0), 6);
-        assert_eq!(session.new_rows(1), if displaces { 4 } else { 6 });
+        assert_eq!(
+            session.new_rows(1),
+            if displaces == Some(true) { 4 } else { 6 }
+        );
         session.oracle.meter.forward_rows
     };
-    assert!(rows(true) < rows(false));
+    let alone = rows(None);
+    assert_eq!(rows(Some(true)), alone);
+    // The memory is empty in the first of two experiences of five steps.
+    assert_eq!(rows(Some(false)), alone + 10);
     let message = Recipe::parse(
         TWO_WORLDS,
         &[

@@ -5,6 +5,7 @@
 
 use ebb_data::Stream;
 use ebb_record::Summary;
+use ebb_space::stats::Line;
 use ebb_space::{Direction, Number, Unit};
 use serde::{Deserialize, Serialize};
 
@@ -255,13 +256,9 @@ fn slope(run: &Summary, rows: usize) -> Result<f64, String> {
         ));
     }
     let values = (n - rows..n)
-        .map(|i| row(run, i).map(mean))
-        .collect::<Result<Vec<f64>, String>>()?;
-    let middle = (rows - 1) as f64 / 2.0;
-    let centred = |i: usize| i as f64 - middle;
-    let square: f64 = (0..rows).map(|i| centred(i).powi(2)).sum();
-    let product: f64 = values.iter().enumerate().map(|(i, v)| centred(i) * v).sum();
-    Ok(product / square)
+        .map(|i| Ok((i as f64, mean(row(run, i)?))))
+        .collect::<Result<Vec<(f64, f64)>, String>>()?;
+    Ok(Line::fit(&values).map_err(|e| e.to_string())?.slope)
 }
 
 /// Which sets each experience trains.

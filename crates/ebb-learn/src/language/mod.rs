@@ -28,7 +28,7 @@ use ebb_net::NetworkSpec;
 use ebb_space::{ExampleId, Key};
 use ebb_text::worlds::{FactWorld, instructions};
 use ebb_text::{
-    Body, Encoder, Encoding, Example, Occurrences, Question, Reader, Reading, Sequence,
+    Body, Encoder, Encoding, Example, Fields, Occurrences, Question, Reader, Reading, Sequence,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -131,8 +131,8 @@ pub(crate) fn digest(stream: &Stream) -> String {
 
 fn missing() -> Error {
     Error::Recipe {
-        reason: "a stream of text needs a table `language` with experiences: `ebb learn --help` \
-                 shows one"
+        reason: "a stream of text needs a table `language` with experiences: `ebb learn facts \
+                 --print-recipe` shows one"
             .into(),
     }
 }
@@ -196,10 +196,10 @@ fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
                 Some(world) => generated(world)?,
                 None => Texts {
                     name: String::new(),
-                    train: read_files(&experience.train)?,
+                    train: read_files(&experience.train, &spec.fields)?,
                     test: match experience.test.is_empty() {
                         true => Vec::new(),
-                        false => read_files(&experience.test)?,
+                        false => read_files(&experience.test, &spec.fields)?,
                     },
                 },
             };
@@ -236,8 +236,12 @@ fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
         .collect()
 }
 
-fn read_files(paths: &[std::path::PathBuf]) -> Result<Vec<Example>> {
-    let reader = Reader::open_all(paths, &Reading::default())?;
+fn read_files(paths: &[std::path::PathBuf], fields: &Fields) -> Result<Vec<Example>> {
+    let reading = Reading {
+        fields: fields.clone(),
+        ..Reading::default()
+    };
+    let reader = Reader::open_all(paths, &reading)?;
     Ok(reader.collect::<ebb_text::Result<Vec<_>>>()?)
 }
 

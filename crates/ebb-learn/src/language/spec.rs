@@ -1,7 +1,7 @@
 //! The table `language` of a recipe: texts in the place of pictures.
 
 use ebb_text::worlds::{Format, Modular, Operation};
-use ebb_text::{Learn, TooLong};
+use ebb_text::{Fields, Learn, TooLong};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -24,6 +24,9 @@ pub struct LanguageSpec {
     /// Whether texts end with the token that ends them.
     #[serde(default = "yes")]
     pub end: bool,
+    /// What the fields of records (JSONL, Parquet) are called.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub fields: Fields,
     /// How text becomes tokens where the network begins without a tokenizer.
     #[serde(default)]
     pub tokens: Tokens,
@@ -38,6 +41,10 @@ pub struct LanguageSpec {
 
 fn length() -> usize {
     128
+}
+
+fn usual(fields: &Fields) -> bool {
+    *fields == Fields::default()
 }
 
 fn yes() -> bool {

@@ -5,6 +5,7 @@
 
 mod hypothesis;
 mod interval;
+mod line;
 mod rank;
 mod weibull;
 
@@ -13,6 +14,7 @@ pub use crate::special::{
 };
 pub use hypothesis::{Alternative, Test, holm, min_reachable_p, paired_sign_flip, paired_t, welch};
 pub use interval::{Interval, bootstrap_ci, difference_ci_welch, mean_ci_t, proportion_ci_wilson};
+pub use line::Line;
 pub use rank::{auroc, quantile, ranks, spearman};
 pub use weibull::Weibull;
 

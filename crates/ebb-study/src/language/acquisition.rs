@@ -22,7 +22,6 @@
 //! since before the first exposure: the ratio of the means over facts. `R = −a log₁₀ t + b` gives
 //! the `slope` a and the `threshold` 10^(b/a), in steps of the small batch.
 
-use super::few_shot::r_squared;
 use super::learner::{Learner, Row, Small};
 use super::sentences::{Sentence, row, tokenizer, vocabulary};
 use crate::clause::Samples;
@@ -31,6 +30,7 @@ use crate::native::found::Found;
 use crate::runner::{Ended, Options, Watch};
 use crate::verdict::Verdict;
 use ebb_hub::Tokenizer;
+use ebb_space::stats::Line;
 use ebb_space::{Direction, Key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -494,7 +494,14 @@ fn put(
         .collect();
     let log: Vec<(f64, f64)> = line.iter().map(|(t, r)| (t.log10(), *r)).collect();
     // Where nothing rose there is nothing to fade.
-    let (slope, height) = if log.len() < 3 { (0.0, 0.0) } else { fit(&log) };
+    let flat = Line {
+        slope: 0.0,
+        intercept: 0.0,
+        r_squared: 0.0,
+    };
+    let fit = |points: &[(f64, f64)]| Line::fit(points).unwrap_or(flat);
+    let of_log = if log.len() < 3 { flat } else { fit(&log) };
+    let (slope, height) = (-of_log.slope, of_log.intercept);
     let threshold = match slope > 0.0 {
         true => 10f64.powf(height / slope),
         false => 0.0,
@@ -502,39 +509,14 @@ fn put(
     all.insert((arm, "effectivity"), measured.effectivity);
     all.insert((arm, "slope"), slope);
     all.insert((arm, "threshold"), threshold);
-    all.insert((arm, "r2_log"), r_squared(&log));
-    all.insert((arm, "r2_line"), r_squared(&line));
+    all.insert((arm, "r2_log"), fit(&log).r_squared);
+    all.insert((arm, "r2_line"), fit(&line).r_squared);
     (slope, threshold)
-}
-
-/// `a` and `b` of the least-squares line `−a x + b`.
-fn fit(points: &[(f64, f64)]) -> (f64, f64) {
-    let n = points.len() as f64;
-    let (sx, sy) = points
-        .iter()
-        .fold((0.0, 0.0), |s, p| (s.0 + p.0, s.1 + p.1));
-    let (x, y) = (sx / n, sy / n);
-    let (mut xx, mut xy) = (0.0, 0.0);
-    for (a, b) in points {
-        xx += (a - x) * (a - x);
-        xy += (a - x) * (b - y);
-    }
-    let slope = xy / xx;
-    (-slope, y - slope * x)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_fit_of_known_points() {
-        let points: Vec<(f64, f64)> = (1..20)
-            .map(|i| (f64::from(i).log10(), 0.9 - 0.3 * f64::from(i).log10()))
-            .collect();
-        let (a, b) = fit(&points);
-        assert!((a - 0.3).abs() < 1e-12 && (b - 0.9).abs() < 1e-12);
-    }
 
     /// A trace that jumps by 2 at each exposure and halves each tenfold time, beside facts that
     /// drift together: the drift is not counted.

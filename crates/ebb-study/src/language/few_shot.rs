@@ -27,6 +27,7 @@ use crate::native::found::Found;
 use crate::runner::{Ended, Options, Watch};
 use crate::verdict::Verdict;
 use ebb_hub::Tokenizer;
+use ebb_space::stats::Line;
 use ebb_space::{Direction, Key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -156,8 +157,9 @@ pub(crate) fn run(
             .filter_map(|(steps, arm)| Some((*steps as f64, all.get(arm)?.recall)))
             .collect();
         let log: Vec<(f64, f64)> = curve.iter().map(|(t, r)| (t.ln(), *r)).collect();
-        fits[0].push(r_squared(&log));
-        fits[1].push(r_squared(&curve));
+        for (found, points) in fits.iter_mut().zip([&log, &curve]) {
+            found.push(Line::fit(points)?.r_squared);
+        }
         watch.run(&Ended {
             arm: "thrice".to_owned(),
             seed: *seed,
@@ -398,39 +400,5 @@ impl World<'_> {
             }
         }
         Ok(all)
-    }
-}
-
-/// R² of the least-squares line through points; 0 where they are all at one height.
-pub(super) fn r_squared(points: &[(f64, f64)]) -> f64 {
-    let n = points.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
-    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
-    let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
-    for (a, b) in points {
-        xx += (a - x) * (a - x);
-        xy += (a - x) * (b - y);
-        yy += (b - y) * (b - y);
-    }
-    match xx > 0.0 && yy > 0.0 {
-        true => xy * xy / (xx * yy),
-        false => 0.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_straight_line_is_fitted_whole() {
-        let line: Vec<(f64, f64)> = (1..9)
-            .map(|t| (f64::from(t), 3.0 - 0.5 * f64::from(t)))
-            .collect();
-        assert!((r_squared(&line) - 1.0).abs() < 1e-12);
-        let log: Vec<(f64, f64)> = (1..9).map(|t| (f64::from(t), f64::from(t).ln())).collect();
-        let fitted = r_squared(&log);
-        assert!(fitted > 0.8 && fitted < 0.95, "{fitted}");
-        assert_eq!(r_squared(&[(1.0, 2.0), (2.0, 2.0)]), 0.0);
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ebb_hub::Message;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -18,7 +19,8 @@ pub use plain::Break;
 /// What the fields of a record are called.
 ///
 /// A record has messages, or a prompt and a completion, or a text; other fields are left alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Fields {
     /// A list of `{"role": ..., "content": ...}`.
     pub messages: String,
@@ -222,7 +224,8 @@ fn missing(record: &Map<String, Value>, wanted: &[&str]) -> String {
         false => format!("it has `{}`", list(there)),
     };
     format!(
-        "it has {one}`{}` ({there}): rename its fields, or say what they are called",
+        "it has {one}`{}` ({there}): rename its fields, or say what they are \
+         called (`language.fields` in a recipe)",
         list(wanted.to_vec())
     )
 }

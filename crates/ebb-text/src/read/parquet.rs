@@ -44,7 +44,7 @@ impl Rows {
                 let other: Vec<&str> = other.iter().take(12).map(|c| c.name()).collect();
                 return Ok(Err(format!(
                     "it has no column `{}`, `{}` or `{}` (it has `{}`): rename its columns, or \
-                     say what they are called",
+                     say what they are called (`language.fields` in a recipe)",
                     fields.messages,
                     fields.prompt,
                     fields.text,
