@@ -63,6 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         data_dir: &data_dir,
         threads,
         stop: &stop,
+        kept: None,
     };
     for id in &ids {
         let study = match id.ends_with(".toml") {

@@ -269,6 +269,7 @@ replace = { er = "plain" }
             data_dir: Path::new("."),
             threads,
             stop: &stop,
+            kept: None,
         };
         let verdict = run(&study, &on(2), &mut Unwatched).unwrap();
         assert!(verdict.holds, "{verdict:#?}");
@@ -316,6 +317,7 @@ replace = { er = "plain" }
             data_dir: Path::new("."),
             threads: 2,
             stop: &stop,
+            kept: None,
         };
         let text = untuned.replace("\"fine-tune\" }", "\"fine-tune\", train = { lr = 1e30 } }");
         let verdict = run(&Study::parse("x", &text).unwrap(), &options, &mut Unwatched).unwrap();

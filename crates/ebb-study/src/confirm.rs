@@ -205,6 +205,7 @@ more = "er.average_accuracy >= none.average_accuracy - 1"
             data_dir: &dir,
             threads: 2,
             stop: &AtomicBool::new(false),
+            kept: None,
         };
         let made = run(&study, &options, &mut Unwatched).unwrap();
         let again = |v: &Verdict| confirm(&study, v, &options, &mut Unwatched).unwrap();
@@ -255,6 +256,7 @@ more = "er.average_accuracy >= none.average_accuracy - 1"
             data_dir: &dir,
             threads: 2,
             stop: &AtomicBool::new(false),
+            kept: None,
         };
         let mut old = run(&study, &options, &mut Unwatched).unwrap();
         old.code_hash = "older".into();

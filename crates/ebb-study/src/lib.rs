@@ -14,12 +14,14 @@
 //! | [`reference`](mod@reference), [`table`] | rows of published tables and the rule between them and ours |
 //! | [`verdict`], [`catalogue`](mod@catalogue) | what is written, what is stale, what changed |
 //! | [`confirm`](mod@confirm) | carrying a verdict over to newer code that gives the same bits |
+//! | [`Kept`] | runs that ended, so that a study that was stopped goes on |
 //! | [`native`], [`worlds`], [`language`] | studies with code of their own |
 
 pub mod catalogue;
 pub mod clause;
 pub mod confirm;
 mod error;
+mod kept;
 pub mod language;
 pub mod measure;
 pub mod native;
@@ -34,6 +36,7 @@ pub mod worlds;
 pub use catalogue::{Checked, Standing, catalogue, check, find, list, read_dir};
 pub use confirm::confirm;
 pub use error::{Error, Result};
+pub use kept::Kept;
 pub use runner::{Ended, Options, Unwatched, Watch, run};
 pub use study::Study;
 pub use table::reference_table;

@@ -10,7 +10,7 @@
 //! holds when the lower end of our 95 % interval reaches it, and is evidence if the mean of our
 //! arm at strength 0 does not.
 
-use ebb_space::stats::mean_ci_t;
+use ebb_space::stats::{mean_ci_t, t_quantile};
 use serde::{Deserialize, Serialize};
 
 /// A published mean.
@@ -125,6 +125,15 @@ impl Ours {
     /// Half the width of the interval.
     pub fn half_width(&self) -> f64 {
         0.5 * (self.ci_high - self.ci_low)
+    }
+
+    /// Whether even `most` runs would leave the interval wider than `half_width` on each side,
+    /// judged by the spread of these: 1.5 times as wide, since the true spread may well be two
+    /// thirds of what five runs show (the lower end of its one-sided 95 % interval).
+    pub fn hopeless(&self, most: usize, half_width: f64) -> bool {
+        let width = |n: f64| t_quantile(0.975, n - 1.0) / n.sqrt();
+        let shrinks = width(most as f64) / width(self.values.len() as f64);
+        self.half_width() * shrinks > 1.5 * half_width
     }
 }
 
@@ -354,6 +363,19 @@ mod tests {
             "{}",
             row.because
         );
+    }
+
+    /// Deviation 4: 20 runs may leave 1.87 points, which chance in five may have made of 1.5.
+    /// Deviation 8: 3.74 points.
+    #[test]
+    fn runs_that_cannot_decide_are_spared() {
+        let of = |sd: f64| {
+            let shape = [-1.0, -0.5, 0.0, 0.5, 1.0].map(|v| 50.0 + v * sd / 0.625f64.sqrt());
+            Ours::of(&shape).unwrap()
+        };
+        assert!((of(4.0).standard_error * 5f64.sqrt() - 4.0).abs() < 1e-9);
+        assert!(!of(4.0).hopeless(20, 1.5));
+        assert!(of(8.0).hopeless(20, 1.5));
     }
 
     #[test]

@@ -6,13 +6,15 @@
 
 use crate::clause::{Sample, Samples};
 use crate::error::{Error, Result};
+use crate::kept::{Done, Kept};
 use crate::measure::Measure;
 use crate::native;
 use crate::reference::{Ours, Row, RowSpec, Rule};
 use crate::study::{Arm, Arms, Claims, Plan, Reference, Study, Tune};
 use crate::variation::Variation;
 use crate::verdict::{
-    ArmReport, ControlReport, Tuned, Tuning, VERDICT_VERSION, Verdict, code_hash, recipe_hash,
+    ArmReport, ControlReport, Tuned, Tuning, VERDICT_VERSION, Verdict, code_hash,
+    code_hash_of_arms, recipe_hash,
 };
 use ebb_data::{Split, Stream};
 use ebb_learn::spec::DataPlan;
@@ -35,6 +37,8 @@ pub struct Options<'a> {
     pub threads: usize,
     /// Set by whoever wants it to stop.
     pub stop: &'a AtomicBool,
+    /// Where runs that ended are kept and looked up; none: every run is run.
+    pub kept: Option<&'a Kept>,
 }
 
 /// Watches a study. Every method has an empty default.
@@ -78,14 +82,6 @@ struct Job<'a> {
     measures: &'a BTreeMap<String, Measure>,
 }
 
-/// A run that was done.
-struct Done {
-    numbers: BTreeMap<String, Number>,
-    train_seconds: f64,
-    method: String,
-    group: String,
-}
-
 /// Runs a study.
 ///
 /// # Errors
@@ -93,6 +89,7 @@ struct Done {
 /// a verdict.
 pub fn run(study: &Study, options: &Options, watch: &mut dyn Watch) -> Result<Verdict> {
     let begun = Instant::now();
+    let before = options.kept.map_or(0.0, Kept::spared);
     let mut verdict = Verdict {
         format_version: VERDICT_VERSION,
         id: study.id.clone(),
@@ -126,7 +123,9 @@ pub fn run(study: &Study, options: &Options, watch: &mut dyn Watch) -> Result<Ve
         }
     }
     conclude(&mut verdict);
-    verdict.wall_seconds = begun.elapsed().as_secs_f64();
+    // What it takes to run it, whether or not its runs were run now.
+    let spared = options.kept.map_or(0.0, |k| k.spared() - before) / options.threads.max(1) as f64;
+    verdict.wall_seconds = begun.elapsed().as_secs_f64() + spared;
     if verdict.over_budget() {
         watch.note(&format!(
             "{} took {:.0} s, its budget is {:.0} s",
@@ -493,7 +492,8 @@ fn by_reference(
             let measure = row.measure.as_ref().unwrap_or(&reference.measure);
             let ours = ours(&row.arm, &runs[&row.arm], measure)?;
             let have = ours.values.len();
-            if ours.half_width() > reference.half_width && have < reference.most_seeds {
+            let open = ours.half_width() > reference.half_width && have < reference.most_seeds;
+            if open && !ours.hopeless(reference.most_seeds, reference.half_width) {
                 let next = study.seeds.iter().max().copied().unwrap_or_default() + 1;
                 let from = next + (have - first) as u64;
                 let more = first.min(reference.most_seeds - have) as u64;
@@ -701,11 +701,9 @@ fn execute(
         jobs,
         options.threads,
         options.stop,
-        |job| match one(job, streams, options) {
-            Err(e) if diverged(&e) => Ok(None),
-            other => other.map(Some),
-        },
-        |i, seconds, done: &Option<Done>| {
+        |job| one_or_kept(job, streams, options),
+        |i, seconds, (done, took): &(Option<Done>, Option<f64>)| {
+            let seconds = took.unwrap_or(seconds);
             let numbers = done.iter().flat_map(|d| &d.numbers);
             watch.run(&Ended {
                 arm: jobs[i].arm.to_owned(),
@@ -717,23 +715,59 @@ fn execute(
             Ok(())
         },
     )?;
-    results.ok_or(Error::Stopped)
+    let results = results.ok_or(Error::Stopped)?;
+    Ok(results.into_iter().map(|(done, _)| done).collect())
+}
+
+/// A run, and the seconds it took if it is one that was kept.
+fn one_or_kept(
+    job: &Job,
+    streams: &Streams,
+    options: &Options,
+) -> Result<(Option<Done>, Option<f64>)> {
+    let recipe = recipe(job)?;
+    let kept = options.kept.and_then(|kept| {
+        let code = code_hash_of_arms(recipe.file().language.is_some());
+        let path = kept.path(code, &recipe, job.variation, job.measures)?;
+        Some((kept, path))
+    });
+    if let Some((done, seconds)) = kept.as_ref().and_then(|(kept, path)| kept.get(path)) {
+        return Ok((done, Some(seconds)));
+    }
+    let begun = Instant::now();
+    let done = match one(job, recipe, streams, options) {
+        Err(e) if diverged(&e) => None,
+        other => Some(other?),
+    };
+    if let Some((kept, path)) = kept {
+        let written = kept.put(&path, &done, begun.elapsed().as_secs_f64());
+        written.map_err(|source| Error::Io { path, source })?;
+    }
+    Ok((done, None))
 }
 
 fn diverged(error: &Error) -> bool {
     matches!(error, Error::Run { source, .. } if matches!(**source, ebb_learn::Error::Diverged { .. }))
 }
 
-fn one(job: &Job, streams: &Streams, options: &Options) -> Result<Done> {
-    let failed = |source: ebb_learn::Error| match source {
+fn failed(job: &Job, source: ebb_learn::Error) -> Error {
+    match source {
         ebb_learn::Error::Interrupted { .. } => Error::Stopped,
         source => Error::Run {
             arm: job.arm.to_owned(),
             seed: job.seed,
             source: Box::new(source),
         },
-    };
-    let recipe = job.of.recipe(job.seed, &job.sets).map_err(failed)?;
+    }
+}
+
+fn recipe(job: &Job) -> Result<Recipe> {
+    let recipe = job.of.recipe(job.seed, &job.sets);
+    recipe.map_err(|source| failed(job, source))
+}
+
+fn one(job: &Job, recipe: Recipe, streams: &Streams, options: &Options) -> Result<Done> {
+    let failed = |source| failed(job, source);
     let session = match recipe.file().data {
         _ if recipe.file().language.is_some() => {
             if job.variation != Variation::Whole {
@@ -810,6 +844,55 @@ grid = { plain = { "train.lr" = [0.01, 0.1] } }
 learns = "plain.average_accuracy > 0"
 "#;
 
+    /// A study that is stopped and run again takes the runs that ended, and only those of the same
+    /// recipe.
+    #[test]
+    fn runs_that_ended_are_kept() {
+        struct Count(usize);
+        impl Watch for Count {
+            fn run(&mut self, run: &Ended) {
+                self.0 += usize::from(run.seconds < 1e6);
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let with = |kept: &Kept, text: &str| {
+            let options = Options {
+                data_dir: Path::new("."),
+                threads: 1,
+                stop: &stop,
+                kept: Some(kept),
+            };
+            let mut watch = Count(0);
+            let study = Study::parse("tuned", text).unwrap();
+            (run(&study, &options, &mut watch).unwrap(), watch.0)
+        };
+        let kept = Kept::at(folder.path());
+        let (first, ran) = with(&kept, TUNED);
+        assert_eq!((ran, kept.spared()), (4, 0.0));
+        let files = || std::fs::read_dir(folder.path()).unwrap().flatten();
+        assert_eq!(files().count(), 4);
+        // Marks what is kept, so that what is taken from it shows; one is spoilt, as by a full disk.
+        for (i, file) in files().enumerate() {
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            let mut entry: serde_json::Value = serde_json::from_str(&text).unwrap();
+            entry["seconds"] = 1e6.into();
+            let text = if i == 0 {
+                "{".into()
+            } else {
+                entry.to_string()
+            };
+            std::fs::write(file.path(), text).unwrap();
+        }
+        let kept = Kept::at(folder.path());
+        let (second, ran) = with(&kept, TUNED);
+        assert_eq!((ran, kept.spared()), (1, 3e6));
+        assert_eq!(first.measured, second.measured);
+        assert!(second.wall_seconds > 3e6);
+        let (_, ran) = with(&kept, &TUNED.replace("hidden = [8]", "hidden = [9]"));
+        assert_eq!(ran, 4);
+    }
+
     #[test]
     fn another_test_set_changes_no_trial() {
         let study = Study::parse("tuned", TUNED).unwrap();
@@ -820,6 +903,7 @@ learns = "plain.average_accuracy > 0"
             data_dir: Path::new("."),
             threads: 1,
             stop: &AtomicBool::new(false),
+            kept: None,
         };
         let tune = arms.tune.as_ref().unwrap();
         let streams = || Streams::new(options.data_dir);

@@ -16,9 +16,16 @@ pub const VERDICT_VERSION: u32 = 1;
 pub fn code_hash(study: &Study) -> &'static str {
     match study.plan {
         Plan::Native(ref native, _) if native.is_language() => env!("EBB_LANGUAGE_HASH"),
-        Plan::Arms(_) if reads_text(study) => env!("EBB_LANGUAGE_HASH"),
-        Plan::Arms(_) | Plan::Reference(_) => env!("EBB_CODE_HASH"),
+        Plan::Arms(_) | Plan::Reference(_) => code_hash_of_arms(reads_text(study)),
         Plan::Native(..) => env!("EBB_NATIVE_HASH"),
+    }
+}
+
+/// The same of arms, which train language models or other networks.
+pub(crate) fn code_hash_of_arms(language: bool) -> &'static str {
+    match language {
+        true => env!("EBB_LANGUAGE_HASH"),
+        false => env!("EBB_CODE_HASH"),
     }
 }
 

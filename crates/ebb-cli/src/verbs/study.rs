@@ -8,7 +8,7 @@ use crate::watch::RunsWatch;
 use crate::{exit, interrupt};
 use ebb_report::Terminal;
 use ebb_study::study::Plan;
-use ebb_study::{Options, Study as Claim, Verdict};
+use ebb_study::{Kept, Options, Study as Claim, Verdict};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,10 @@ Examples:
   ebb study show S029
   ebb study run S029 S123
   ebb study run --fast -o verdicts --json | jq '.[] | {id, holds, p_value}'
-  ebb study check --fast           what continuous integration runs";
+  ebb study check --fast           what continuous integration runs
+
+A study that is stopped goes on where it was: runs that ended are kept in the data directory, for
+every study that asks for the same run of the same code.";
 
 #[derive(clap::Subcommand)]
 enum StudyVerb {
@@ -56,6 +59,9 @@ enum StudyVerb {
         which: Which,
         #[command(flatten)]
         evidence: Evidence,
+        /// Run every run, also those that ended in an earlier study
+        #[arg(long)]
+        anew: bool,
         /// Print the verdicts as a JSON list, and nothing else on standard output
         #[arg(long)]
         json: bool,
@@ -147,8 +153,9 @@ impl Study {
             StudyVerb::Run {
                 which,
                 evidence,
+                anew,
                 json,
-            } => run(&which.studies()?, &evidence.dir, *json, around),
+            } => run(&which.studies()?, &evidence.dir, *anew, *json, around),
             StudyVerb::Check { which, evidence } => check(&which.studies()?, &evidence.dir, around),
             StudyVerb::Confirm { which, evidence } => {
                 confirm(&which.studies()?, &evidence.dir, around)
@@ -271,22 +278,35 @@ fn show(id: &str, evidence: &Path, terminal: &Terminal) -> Result<Ended> {
 }
 
 /// Calls `each` with what a study needs around it.
-fn around<T>(around: &Around, each: impl FnOnce(&Options, &mut RunsWatch) -> T) -> T {
+fn around<T>(
+    around: &Around,
+    kept: Option<&Kept>,
+    each: impl FnOnce(&Options, &mut RunsWatch) -> T,
+) -> T {
     let data_dir = around.data_dir_or_here();
     let options = Options {
         data_dir: &data_dir,
         threads: around.threads(),
         stop: interrupt::flag(),
+        kept,
     };
     each(&options, &mut RunsWatch::new())
 }
 
-fn run(studies: &[Claim], evidence: &Path, json: bool, setting: &Around) -> Result<Ended> {
+fn run(
+    studies: &[Claim],
+    evidence: &Path,
+    anew: bool,
+    json: bool,
+    setting: &Around,
+) -> Result<Ended> {
     let terminal = setting.terminal();
+    let kept = Kept::at(setting.data_dir_or_here().join("study-runs"));
+    let kept = (!anew).then_some(&kept);
     let mut verdicts = Vec::new();
     let mut failed = None;
     for study in studies {
-        let result = around(setting, |options, watch| {
+        let result = around(setting, kept, |options, watch| {
             watch.begin(&study.id, &study.title);
             ebb_study::run(study, options, watch)
         });
@@ -396,7 +416,7 @@ fn verdict_text(verdict: &Verdict, path: &Path, terminal: &Terminal) -> String {
 }
 
 fn check(studies: &[Claim], evidence: &Path, setting: &Around) -> Result<Ended> {
-    let checked = around(setting, |options, watch| {
+    let checked = around(setting, None, |options, watch| {
         ebb_study::check(studies, evidence, options, watch)
     })?;
     let mut table = Table::new(&["study", "recorded", "now", ""]);
@@ -434,7 +454,7 @@ fn confirm(studies: &[Claim], evidence: &Path, setting: &Around) -> Result<Ended
             "no verdict yet: `ebb study run`".to_owned()
         } else {
             let verdict = Verdict::load(&path)?;
-            let outcome = around(setting, |options, watch| {
+            let outcome = around(setting, None, |options, watch| {
                 watch.begin(&study.id, &study.title);
                 ebb_study::confirm(study, &verdict, options, watch)
             })?;

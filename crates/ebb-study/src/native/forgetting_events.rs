@@ -430,6 +430,7 @@ mod tests {
             data_dir: Path::new("."),
             threads: 1,
             stop: &stop,
+            kept: None,
         };
         let spec = spec();
         let stream = spec
