@@ -5,17 +5,26 @@
 //! bits later evidence rests on. Every operation has a composed fallback for devices other than
 //! the CPU engine and a test against it.
 
+pub mod batch_norm;
+pub mod conv;
 pub mod gemm;
 pub mod linear;
 pub mod optim;
+pub mod pool;
 pub mod reduce;
 pub mod seed;
 pub mod slices;
 pub mod swiglu;
 
+pub use batch_norm::{batch_norm, moments};
+pub use conv::convolution;
 pub use linear::{Activation, fused_linear};
+pub use pool::max_pool;
 pub use seed::seed;
 pub use swiglu::swiglu;
+
+#[cfg(test)]
+mod fallbacks;
 
 use burn::backend::{Backend, backend_extension, tensor::FloatTensor};
 
@@ -44,6 +53,78 @@ pub trait FusedOps: Backend {
         wants_dx: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         linear::composed_backward::<Self>(x, w, y, dy, act, wants_dx)
+    }
+
+    /// `dy ⊙ act'`, where `act'` follows from the output `y`.
+    fn by_pre_activation(
+        y: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        act: Activation,
+    ) -> FloatTensor<Self> {
+        linear::composed_by_pre_activation::<Self>(y, dy, act)
+    }
+
+    /// The convolution of [`convolution`].
+    fn convolution_forward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        shape: conv::Shape,
+        act: Activation,
+    ) -> FloatTensor<Self> {
+        conv::composed_forward::<Self>(x, w, b, shape, act)
+    }
+
+    /// Its gradients `(dx, dw, db)` from the gradient `dz` before the activation. Where `wants_dx`
+    /// is false the first is an empty tensor.
+    fn convolution_backward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        dz: FloatTensor<Self>,
+        shape: conv::Shape,
+        wants_dx: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        conv::composed_backward::<Self>(x, w, dz, shape, wants_dx)
+    }
+
+    /// The normalisation of [`batch_norm`](batch_norm()).
+    fn batch_norm_forward(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        norm: batch_norm::Norm,
+    ) -> FloatTensor<Self> {
+        batch_norm::composed_forward::<Self>(x, scale, shift, mean, variance, norm)
+    }
+
+    /// Its gradients by `x`, scale and shift from the gradient `dy` of its output.
+    fn batch_norm_backward(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        norm: batch_norm::Norm,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        batch_norm::composed_backward::<Self>(x, scale, shift, mean, variance, dy, norm)
+    }
+
+    /// The pooling of [`max_pool`].
+    fn max_pool_forward(x: FloatTensor<Self>, height: usize, width: usize) -> FloatTensor<Self> {
+        pool::composed_forward::<Self>(x, height, width)
+    }
+
+    /// Its gradient from the gradient `dy` of its output.
+    fn max_pool_backward(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        height: usize,
+        width: usize,
+    ) -> FloatTensor<Self> {
+        pool::composed_backward::<Self>(x, dy, height, width)
     }
 
     /// `g σ(g) ⊙ u`, all of one shape, `[n, k]`.

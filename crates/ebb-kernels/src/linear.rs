@@ -6,7 +6,10 @@
 //! is not computed for the first layer.
 
 use crate::FusedOps;
+use crate::batch_norm::{self, Norm};
+use crate::conv;
 use crate::gemm::{Mat, matmul};
+use crate::pool;
 use crate::swiglu;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -65,6 +68,21 @@ pub(crate) fn composed_forward<B: Backend>(
     }
 }
 
+pub(crate) fn composed_by_pre_activation<B: Backend>(
+    y: FloatTensor<B>,
+    dy: FloatTensor<B>,
+    act: Activation,
+) -> FloatTensor<B> {
+    match act {
+        Activation::Identity => dy,
+        Activation::Relu => B::relu_backward(y, dy),
+        Activation::Tanh => {
+            let square = B::float_mul(y.clone(), y);
+            B::float_sub(dy.clone(), B::float_mul(dy, square))
+        }
+    }
+}
+
 pub(crate) fn composed_backward<B: Backend>(
     x: FloatTensor<B>,
     w: FloatTensor<B>,
@@ -74,14 +92,7 @@ pub(crate) fn composed_backward<B: Backend>(
     wants_dx: bool,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let (inputs, outputs) = (x.shape()[1], y.shape()[1]);
-    let dz = match act {
-        Activation::Identity => dy,
-        Activation::Relu => B::relu_backward(y, dy),
-        Activation::Tanh => {
-            let square = B::float_mul(y.clone(), y);
-            B::float_sub(dy.clone(), B::float_mul(dy, square))
-        }
-    };
+    let dz = composed_by_pre_activation::<B>(y, dy, act);
     let dzt = B::float_swap_dims(dz.clone(), 0, 1);
     let dw = B::float_reshape(B::float_matmul(dzt, x), [outputs * inputs].into());
     let db = B::float_reshape(B::float_sum_dim(dz.clone(), 0), [outputs].into());
@@ -101,12 +112,12 @@ pub(crate) fn dense(t: &FlexTensor) -> FlexTensor {
     }
 }
 
-fn slice(t: &FlexTensor) -> &[f32] {
+pub(crate) fn slice(t: &FlexTensor) -> &[f32] {
     t.as_slice::<f32>()
         .unwrap_or_else(|| unreachable!("made dense before"))
 }
 
-fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::new(
         Bytes::from_elems(values),
         Layout::contiguous(shape.into()),
@@ -114,7 +125,88 @@ fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     )
 }
 
+/// `dy ⊙ act'`, in place of `dy` unless somebody else still holds it.
+fn by_pre_activation(y: &FlexTensor, dy: FlexTensor, act: Activation) -> FlexTensor {
+    let mut dy = dense(&dy);
+    let y = dense(y);
+    let y = slice(&y);
+    let start = dy.layout().start_offset();
+    if act == Activation::Identity {
+        return dy;
+    }
+    let dz = &mut dy.storage_mut::<f32>()[start..start + y.len()];
+    pulp::Arch::new().dispatch(|| match act {
+        Activation::Identity => {}
+        Activation::Relu => {
+            for (d, &y) in dz.iter_mut().zip(y) {
+                *d = if y > 0.0 { *d } else { 0.0 };
+            }
+        }
+        Activation::Tanh => {
+            for (d, &y) in dz.iter_mut().zip(y) {
+                *d -= *d * (y * y);
+            }
+        }
+    });
+    dy
+}
+
 impl FusedOps for Flex {
+    fn by_pre_activation(y: FlexTensor, dy: FlexTensor, act: Activation) -> FlexTensor {
+        by_pre_activation(&y, dy, act)
+    }
+
+    fn convolution_forward(
+        x: FlexTensor,
+        w: FlexTensor,
+        b: FlexTensor,
+        shape: conv::Shape,
+        act: Activation,
+    ) -> FlexTensor {
+        conv::forward(x, w, b, shape, act)
+    }
+
+    fn batch_norm_forward(
+        x: FlexTensor,
+        scale: FlexTensor,
+        shift: FlexTensor,
+        mean: FlexTensor,
+        variance: FlexTensor,
+        norm: Norm,
+    ) -> FlexTensor {
+        batch_norm::forward(x, scale, shift, mean, variance, norm)
+    }
+
+    fn batch_norm_backward(
+        x: FlexTensor,
+        scale: FlexTensor,
+        shift: FlexTensor,
+        mean: FlexTensor,
+        variance: FlexTensor,
+        dy: FlexTensor,
+        norm: Norm,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        batch_norm::backward(x, scale, shift, mean, variance, dy, norm)
+    }
+
+    fn max_pool_forward(x: FlexTensor, height: usize, width: usize) -> FlexTensor {
+        pool::forward(x, height, width)
+    }
+
+    fn max_pool_backward(x: FlexTensor, dy: FlexTensor, height: usize, width: usize) -> FlexTensor {
+        pool::backward(x, dy, height, width)
+    }
+
+    fn convolution_backward(
+        x: FlexTensor,
+        w: FlexTensor,
+        dz: FlexTensor,
+        shape: conv::Shape,
+        wants_dx: bool,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        conv::backward(x, w, dz, shape, wants_dx)
+    }
+
     fn swiglu_forward(g: FlexTensor, u: FlexTensor) -> FlexTensor {
         let (g, u) = (dense(&g), dense(&u));
         let shape = [g.shape()[0], g.shape()[1]];
@@ -155,26 +247,7 @@ impl FusedOps for Flex {
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let (x, w, y) = (dense(&x), dense(&w), dense(&y));
         let (n, inputs, outputs) = (x.shape()[0], x.shape()[1], y.shape()[1]);
-        let mut dy = dense(&dy);
-        if act != Activation::Identity {
-            // Copies only when somebody else still holds the gradient.
-            let start = dy.layout().start_offset();
-            let dz = &mut dy.storage_mut::<f32>()[start..start + n * outputs];
-            let y = slice(&y);
-            pulp::Arch::new().dispatch(|| match act {
-                Activation::Identity => {}
-                Activation::Relu => {
-                    for (d, &y) in dz.iter_mut().zip(y) {
-                        *d = if y > 0.0 { *d } else { 0.0 };
-                    }
-                }
-                Activation::Tanh => {
-                    for (d, &y) in dz.iter_mut().zip(y) {
-                        *d -= *d * (y * y);
-                    }
-                }
-            });
-        }
+        let dy = by_pre_activation(&y, dy, act);
         let dz = slice(&dy);
         let mut dw = vec![0.0; outputs * inputs];
         let dz_mat = Mat::new(dz, n, outputs);
@@ -233,6 +306,31 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, b, act)),
         }
+    }
+
+    fn convolution_forward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        shape: conv::Shape,
+        act: Activation,
+    ) -> FloatTensor<Self> {
+        conv::tracked::<B, C>(x, w, b, shape, act)
+    }
+
+    fn batch_norm_forward(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        norm: Norm,
+    ) -> FloatTensor<Self> {
+        batch_norm::tracked::<B, C>(x, scale, shift, mean, variance, norm)
+    }
+
+    fn max_pool_forward(x: FloatTensor<Self>, height: usize, width: usize) -> FloatTensor<Self> {
+        pool::tracked::<B, C>(x, height, width)
     }
 
     fn swiglu_forward(g: FloatTensor<Self>, u: FloatTensor<Self>) -> FloatTensor<Self> {

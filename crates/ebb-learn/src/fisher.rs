@@ -283,6 +283,7 @@ mod tests {
     fn a_convolutional_network_goes_example_by_example() {
         let spec = NetworkSpec::Cnn {
             channels: vec![2],
+            depth: 1,
             hidden: 3,
             norm: true,
             head: HeadKind::Linear,

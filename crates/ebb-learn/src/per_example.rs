@@ -177,6 +177,7 @@ mod tests {
         };
         let cnn = NetworkSpec::Cnn {
             channels: vec![2],
+            depth: 1,
             hidden: 3,
             norm: false,
             dropout: 0.0,

@@ -7,6 +7,7 @@ pub mod activation;
 pub mod cnn;
 pub mod decoder;
 mod heads;
+mod images;
 pub mod init;
 pub mod key_value;
 pub mod mlp;

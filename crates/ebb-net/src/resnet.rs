@@ -6,13 +6,13 @@
 //! Taps: `input`, `stem.out`, `stages.{s}.{b}.out`, and the heads'.
 
 use crate::heads::{HeadPlan, Heads};
+use crate::images::Images;
 use crate::init::Init;
 use crate::network::{Network, Output, Pass};
 use crate::norm::BatchNorm;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
+use ebb_kernels::Activation;
 use ebb_space::{Key, Layout, Weights};
 use std::sync::Arc;
 
@@ -27,11 +27,12 @@ struct ConvNorm {
 }
 
 impl ConvNorm {
-    fn forward(&self, x: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        let pad = self.shape[2] / 2;
-        let options = ConvOptions::new([self.stride; 2], [pad; 2], [1, 1], 1);
-        let weight = pass.param(self.weight).reshape(self.shape);
-        self.norm.forward(conv2d(x, weight, None, options), pass)
+    fn forward(&self, x: Images, relu: bool, pass: &mut Pass) -> Images {
+        let none = Tensor::zeros([self.shape[0]], &x.pixels.device());
+        let weight = pass.param(self.weight);
+        let window = [self.shape[2], self.stride];
+        let z = x.convolve(weight, none, window, Activation::Identity);
+        self.norm.forward(z, relu, pass)
     }
 }
 
@@ -51,7 +52,6 @@ pub struct ResNet {
     shape: [usize; 3],
     stem: ConvNorm,
     blocks: Vec<Block>,
-    features: usize,
     heads: Heads,
     init: Init,
 }
@@ -149,7 +149,6 @@ impl ResNet {
             shape,
             stem,
             blocks,
-            features: inputs,
             heads,
             init,
         })
@@ -195,24 +194,19 @@ impl Network for ResNet {
     }
 
     fn forward(&self, x: Tensor<2>, pass: &mut Pass) -> Output {
-        let [n, _] = x.dims();
-        let x = pass.taps.at("input", x);
-        let x = x.reshape([n, self.shape[0], self.shape[1], self.shape[2]]);
-        let stem = relu(self.stem.forward(x, pass));
-        let mut h = pass.taps.at("stem.out", stem);
+        let x = Images::of_rows(pass.taps.at("input", x), self.shape);
+        let mut h = self.stem.forward(x, true, pass).at("stem.out", pass);
         for block in &self.blocks {
-            let main = relu(block.first.forward(h.clone(), pass));
-            let main = block.second.forward(main, pass);
+            let main = block.first.forward(h.clone(), true, pass);
+            let main = block.second.forward(main, false, pass);
             let short = match &block.short {
-                Some(conv) => conv.forward(h, pass),
+                Some(conv) => conv.forward(h, false, pass),
                 None => h,
             };
-            h = pass
-                .taps
-                .at(&format!("{}.out", block.name), relu(main + short));
+            let sum = relu(main.pixels.clone() + short.pixels);
+            h = main.with(sum).at(&format!("{}.out", block.name), pass);
         }
-        let pooled = h.mean_dims(&[2, 3]).reshape([n, self.features]);
-        self.heads.forward(pooled, pass)
+        self.heads.forward(h.mean(), pass)
     }
 
     fn inputs(&self) -> usize {

@@ -43,7 +43,10 @@ pub enum NetworkSpec {
         /// Channels of each halving block.
         #[serde(default = "cnn_channels")]
         channels: Vec<usize>,
-        /// Units of the hidden linear layer.
+        /// Convolutions of each block.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        depth: usize,
+        /// Units of the hidden linear layer; 0: none, the mean over pixels in its place.
         #[serde(default = "cnn_hidden")]
         hidden: usize,
         /// Batch normalisation behind each convolution.
@@ -282,6 +285,7 @@ impl NetworkSpec {
             }
             NetworkSpec::Cnn {
                 channels,
+                depth,
                 hidden,
                 norm,
                 head,
@@ -290,6 +294,7 @@ impl NetworkSpec {
             } => Arc::new(Cnn::new(
                 shape,
                 channels,
+                *depth,
                 *hidden,
                 plan(head),
                 *norm,

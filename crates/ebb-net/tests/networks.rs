@@ -125,17 +125,18 @@ fn gradients_agree_with_finite_differences() {
         init: Init::He,
     };
     check_by_differences(&dropped, [1, 3, 3], train, 2e-3);
-    for norm in [false, true] {
+    for (norm, depth, hidden) in [(false, 1, 5), (true, 1, 5), (true, 2, 0), (false, 2, 3)] {
         let cnn = NetworkSpec::Cnn {
             channels: vec![3, 4],
-            hidden: 5,
+            depth,
+            hidden,
             norm,
             head: HeadKind::Linear,
             dropout: 0.0,
             init: Init::He,
         };
         for mode in [Mode::Eval, train] {
-            check_by_differences(&cnn, [1, 8, 8], mode, 3e-2);
+            check_by_differences(&cnn, [2, 8, 8], mode, 3e-2);
         }
     }
     let resnet = NetworkSpec::Resnet18 {
@@ -178,6 +179,7 @@ fn the_gradient_of_the_input_agrees_with_finite_differences() {
     let smooth = mlp(ActivationKind::Tanh);
     let cnn = NetworkSpec::Cnn {
         channels: vec![3, 4],
+        depth: 1,
         hidden: 5,
         norm: true,
         head: HeadKind::Cosine {
@@ -194,7 +196,7 @@ fn the_gradient_of_the_input_agrees_with_finite_differences() {
     };
     for (spec, shape, tolerance) in [
         (smooth, [1, 3, 3], 1e-3),
-        (cnn, [1, 8, 8], 3e-2),
+        (cnn, [2, 8, 8], 3e-2),
         (resnet, [1, 8, 8], 3e-2),
     ] {
         let mut m = model(&spec, shape, 4);
@@ -391,6 +393,7 @@ fn every_name_a_network_gives_is_a_tap() {
         (
             NetworkSpec::Cnn {
                 channels: vec![2],
+                depth: 1,
                 hidden: 3,
                 norm: true,
                 head: HeadKind::Linear,
@@ -398,6 +401,18 @@ fn every_name_a_network_gives_is_a_tap() {
                 init: Init::He,
             },
             [1, 4, 4],
+        ),
+        (
+            NetworkSpec::Cnn {
+                channels: vec![2, 3],
+                depth: 2,
+                hidden: 0,
+                norm: false,
+                head: HeadKind::Linear,
+                dropout: 0.0,
+                init: Init::He,
+            },
+            [3, 4, 4],
         ),
         (
             NetworkSpec::Resnet18 {
@@ -421,11 +436,14 @@ fn every_name_a_network_gives_is_a_tap() {
         let mut m = model(&spec, shape, 2);
         let names = m.network().taps();
         assert_eq!(names[0], "input");
+        let x = m.input(noise(2 * m.network().inputs(), Key::new(0, "x")), 2);
+        let plain = m.forward(x.clone(), &mut Taps::none());
+        let plain = slices::to_vec(&plain.logits);
         for name in names {
             let mut taps = Taps::none().read(name.as_str());
-            let x = m.input(noise(2 * m.network().inputs(), Key::new(0, "x")), 2);
-            m.forward(x, &mut taps);
+            let out = m.forward(x.clone(), &mut taps);
             assert!(taps.value(&name).is_some(), "`{name}` was never met");
+            assert_eq!(slices::to_vec(&out.logits), plain, "reading `{name}`");
         }
     }
 }
@@ -460,6 +478,7 @@ fn dropout_depends_on_the_example_and_not_on_its_neighbours() {
 fn batch_norm_normalises_and_remembers() {
     let spec = NetworkSpec::Cnn {
         channels: vec![3],
+        depth: 1,
         hidden: 2,
         norm: true,
         head: HeadKind::Linear,
@@ -528,6 +547,7 @@ fn a_network_that_cannot_be_says_why() {
     assert!(e.to_string().contains("at least one unit"), "{e}");
     let deep = NetworkSpec::Cnn {
         channels: vec![4; 9],
+        depth: 1,
         hidden: 5,
         norm: false,
         head: HeadKind::Linear,
