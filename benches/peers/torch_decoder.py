@@ -2,7 +2,7 @@
 
     python torch_decoder.py TASK [REPEATS]
 
-The counterpart of `ebb bench decoder`: the same tasks, counted the same way, one
+The counterpart of `ebb bench speed`: the same tasks, counted the same way, one
 task a process, one line of JSON. Decoding is a plain greedy loop over the model's own cache, which
 has less around it than `generate`. THREADS says how many threads (2).
 """
@@ -92,7 +92,7 @@ print(
             positions=POSITIONS,
             repeats=repeats,
             median_s=median,
-            tokens_per_s=tokens / median,
+            rate=tokens / median,
             peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
     )

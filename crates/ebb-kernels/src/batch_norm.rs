@@ -7,6 +7,7 @@
 
 use crate::FusedOps;
 use crate::linear::{dense, slice, tensor};
+use crate::vectorised::vectorised;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
@@ -15,7 +16,9 @@ use burn::backend::autodiff::{
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Tensor, TensorData};
+use pulp::Arch;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Mean and variance (over `n`) of every column of `x`, outside any graph.
 pub fn moments(x: &Tensor<2>) -> (Tensor<1>, Tensor<1>) {
@@ -129,14 +132,14 @@ const PIECE: usize = 512;
 fn sums(
     rows: usize,
     columns: usize,
-    each: impl Fn(std::ops::Range<usize>, &mut [f32], &mut [f32]) + Sync,
+    each: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
 ) -> (Vec<f64>, Vec<f64>) {
     let pieces: Vec<(Vec<f32>, Vec<f32>)> = (0..rows.div_ceil(PIECE))
         .into_par_iter()
         .map(|piece| {
             let (mut a, mut b) = (vec![0.0; columns], vec![0.0; columns]);
             let end = rows.min((piece + 1) * PIECE);
-            pulp::Arch::new().dispatch(|| each(piece * PIECE..end, &mut a, &mut b));
+            each(piece * PIECE * columns..end * columns, &mut a, &mut b);
             (a, b)
         })
         .collect();
@@ -153,26 +156,114 @@ fn sums(
     (a, b)
 }
 
-fn columns_of(x: &[f32], rows: usize, columns: usize) -> (Vec<f32>, Vec<f32>) {
-    let lines = |r: std::ops::Range<usize>| {
-        x[r.start * columns..r.end * columns].chunks_exact(columns.max(1))
-    };
-    let n = rows.max(1) as f64;
-    let (sum, _) = sums(rows, columns, |r, sum, _| {
-        for line in lines(r) {
-            sum.iter_mut().zip(line).for_each(|(s, x)| *s += x);
+vectorised!(AddRows { x: &'a [f32], sum: &'a mut [f32] } {
+    for x in x.chunks_exact(sum.len()) {
+        sum.iter_mut().zip(x).for_each(|(s, x)| *s += x);
+    }
+});
+
+vectorised!(AddSquares {
+    x: &'a [f32],
+    mean: &'a [f32],
+    square: &'a mut [f32],
+    rest: &'a mut [f32],
+} {
+    let c = mean.len();
+    let (square, rest) = (&mut square[..c], &mut rest[..c]);
+    for x in x.chunks_exact(c) {
+        for k in 0..c {
+            let d = x[k] - mean[k];
+            square[k] += d * d;
+            rest[k] += d;
         }
+    }
+});
+
+vectorised!(Scale {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    a: &'a [f32],
+    b: &'a [f32],
+    relu: bool,
+} {
+    let c = a.len();
+    let b = &b[..c];
+    let least = if relu { 0.0 } else { f32::NEG_INFINITY };
+    for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+        for k in 0..c {
+            let z = x[k] * a[k] + b[k];
+            // Unlike `max`, this lets what is not a number through.
+            y[k] = if z < least { least } else { z };
+        }
+    }
+});
+
+/// What the gradient needs to know of every column.
+struct Columns<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    mean: &'a [f32],
+    inverse: &'a [f32],
+    relu: bool,
+}
+
+vectorised!(AddGradients {
+    x: &'a [f32],
+    dy: &'a [f32],
+    of: &'a Columns<'a>,
+    by_shift: &'a mut [f32],
+    by_scale: &'a mut [f32],
+} {
+    let c = of.a.len();
+    let (a, b, mean, inverse) = (of.a, &of.b[..c], &of.mean[..c], &of.inverse[..c]);
+    let (by_shift, by_scale) = (&mut by_shift[..c], &mut by_scale[..c]);
+    for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
+        for k in 0..c {
+            let passes = !of.relu | (x[k] * a[k] + b[k] > 0.0);
+            let dz = if passes { dy[k] } else { 0.0 };
+            by_shift[k] += dz;
+            by_scale[k] += dz * ((x[k] - mean[k]) * inverse[k]);
+        }
+    }
+});
+
+vectorised!(
+/// `dx = a dz + p x + q`.
+ToInput {
+    x: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    of: &'a Columns<'a>,
+    p: &'a [f32],
+    q: &'a [f32],
+} {
+    let c = of.a.len();
+    let (a, b, p, q) = (of.a, &of.b[..c], &p[..c], &q[..c]);
+    let rows = x.chunks_exact(c).zip(dy.chunks_exact(c));
+    for (dx, (x, dy)) in dx.chunks_exact_mut(c).zip(rows) {
+        for k in 0..c {
+            let passes = !of.relu | (x[k] * a[k] + b[k] > 0.0);
+            let dz = if passes { dy[k] } else { 0.0 };
+            dx[k] = a[k] * dz + (p[k] * x[k] + q[k]);
+        }
+    }
+});
+
+fn columns_of(x: &[f32], rows: usize, columns: usize) -> (Vec<f32>, Vec<f32>) {
+    let n = rows.max(1) as f64;
+    let arch = Arch::new();
+    let (sum, _) = sums(rows, columns, |r, sum, _| {
+        let x = &x[r];
+        arch.dispatch(AddRows { x, sum });
     });
     let mean: Vec<f32> = sum.iter().map(|s| (s / n) as f32).collect();
     let (square, rest) = sums(rows, columns, |r, square, rest| {
-        for line in lines(r) {
-            let to = square.iter_mut().zip(rest.iter_mut());
-            for ((s, r), (x, m)) in to.zip(line.iter().zip(&mean)) {
-                let d = x - m;
-                *s += d * d;
-                *r += d;
-            }
-        }
+        arch.dispatch(AddSquares {
+            x: &x[r],
+            mean: &mean,
+            square,
+            rest,
+        });
     });
     // What rounding the mean left over.
     let each = square.iter().zip(&rest);
@@ -181,7 +272,7 @@ fn columns_of(x: &[f32], rows: usize, columns: usize) -> (Vec<f32>, Vec<f32>) {
     (mean, variance)
 }
 
-/// A column's `z = a x + b`.
+/// A column's `z = a x + b`, and `1 / √(σ² + ε)`.
 fn line(scale: &[f32], shift: &[f32], mean: &[f32], variance: &[f32], eps: f32) -> [Vec<f32>; 3] {
     let inverse: Vec<f32> = variance.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
     let a: Vec<f32> = inverse.iter().zip(scale).map(|(i, s)| i * s).collect();
@@ -198,7 +289,7 @@ pub(crate) fn forward(
     norm: Norm,
 ) -> FlexTensor {
     let shape: [usize; 2] = x.shape().dims();
-    let columns = shape[1].max(1);
+    let piece = PIECE * shape[1].max(1);
     let [x, scale, shift, mean, variance] = [x, scale, shift, mean, variance].map(|t| dense(&t));
     let [a, b, _] = line(
         slice(&scale),
@@ -207,21 +298,17 @@ pub(crate) fn forward(
         slice(&variance),
         norm.eps,
     );
-    let least = if norm.relu { 0.0 } else { f32::NEG_INFINITY };
     let x = slice(&x);
     let mut y = vec![0.0f32; x.len()];
-    y.par_chunks_mut(PIECE * columns)
-        .zip(x.par_chunks(PIECE * columns))
+    y.par_chunks_mut(piece)
+        .zip(x.par_chunks(piece))
         .for_each(|(y, x)| {
-            pulp::Arch::new().dispatch(|| {
-                let rows = y.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
-                for (y, x) in rows {
-                    for ((y, x), (a, b)) in y.iter_mut().zip(x).zip(a.iter().zip(&b)) {
-                        let z = x * a + b;
-                        // Unlike `max`, this lets what is not a number through.
-                        *y = if z < least { least } else { z };
-                    }
-                }
+            Arch::new().dispatch(Scale {
+                x,
+                y,
+                a: &a,
+                b: &b,
+                relu: norm.relu,
             });
         });
     tensor(y, shape)
@@ -238,7 +325,7 @@ pub(crate) fn backward(
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
     let shape: [usize; 2] = x.shape().dims();
     let [n, c] = shape;
-    let columns = c.max(1);
+    let piece = PIECE * c.max(1);
     let [x, scale, shift, mean, variance, dy] =
         [x, scale, shift, mean, variance, dy].map(|t| dense(&t));
     let [a, b, inverse] = line(
@@ -249,23 +336,22 @@ pub(crate) fn backward(
         norm.eps,
     );
     let (x, dy, mean) = (slice(&x), slice(&dy), slice(&mean));
-    let passes = |z: f32| !norm.relu || z > 0.0;
+    let of = Columns {
+        a: &a,
+        b: &b,
+        mean,
+        inverse: &inverse,
+        relu: norm.relu,
+    };
     let (by_shift, by_scale) = sums(n, c, |r, by_shift, by_scale| {
-        let of = r.start * columns..r.end * columns;
-        let rows = x[of.clone()].chunks_exact(columns);
-        for (x, dy) in rows.zip(dy[of].chunks_exact(columns)) {
-            for c in 0..columns {
-                let dz = if passes(x[c] * a[c] + b[c]) {
-                    dy[c]
-                } else {
-                    0.0
-                };
-                by_shift[c] += dz;
-                by_scale[c] += dz * ((x[c] - mean[c]) * inverse[c]);
-            }
-        }
+        Arch::new().dispatch(AddGradients {
+            x: &x[r.clone()],
+            dy: &dy[r],
+            of: &of,
+            by_shift,
+            by_scale,
+        });
     });
-    // dx = a dz + p x + q.
     let (mut p, mut q) = (vec![0.0f32; c], vec![0.0f32; c]);
     if norm.of_these {
         for c in 0..c {
@@ -276,24 +362,16 @@ pub(crate) fn backward(
         }
     }
     let mut dx = vec![0.0f32; x.len()];
-    let operands = x
-        .par_chunks(PIECE * columns)
-        .zip(dy.par_chunks(PIECE * columns));
-    dx.par_chunks_mut(PIECE * columns)
-        .zip(operands)
+    dx.par_chunks_mut(piece)
+        .zip(x.par_chunks(piece).zip(dy.par_chunks(piece)))
         .for_each(|(dx, (x, dy))| {
-            pulp::Arch::new().dispatch(|| {
-                let rows = x.chunks_exact(columns).zip(dy.chunks_exact(columns));
-                for (dx, (x, dy)) in dx.chunks_exact_mut(columns).zip(rows) {
-                    for c in 0..columns {
-                        let dz = if passes(x[c] * a[c] + b[c]) {
-                            dy[c]
-                        } else {
-                            0.0
-                        };
-                        dx[c] = a[c] * dz + (p[c] * x[c] + q[c]);
-                    }
-                }
+            Arch::new().dispatch(ToInput {
+                x,
+                dy,
+                dx,
+                of: &of,
+                p: &p,
+                q: &q,
             });
         });
     let vector = |v: Vec<f64>| tensor(v.into_iter().map(|v| v as f32).collect(), [c]);

@@ -15,6 +15,7 @@ pub mod reduce;
 pub mod seed;
 pub mod slices;
 pub mod swiglu;
+mod vectorised;
 
 pub use batch_norm::{batch_norm, moments};
 pub use conv::convolution;

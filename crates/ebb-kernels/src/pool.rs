@@ -5,6 +5,7 @@
 
 use crate::FusedOps;
 use crate::linear::{dense, slice, tensor};
+use crate::vectorised::vectorised;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
@@ -13,6 +14,7 @@ use burn::backend::autodiff::{
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::Tensor;
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// Max pooling. Shapes: `x` `[images · height · width, c]`, the result
@@ -62,85 +64,86 @@ pub(crate) fn composed_backward<B: Backend>(
     B::float_reshape(dx, [rows, c].into())
 }
 
-/// The four lines of pixels that a line of results looks at: `(first, second)` lines of `x`.
-fn lines(x: &[f32], line: usize, i: usize) -> [&[f32]; 2] {
-    [&x[2 * i * line..][..line], &x[(2 * i + 1) * line..][..line]]
+/// The larger of two; unlike `max`, this lets what is not a number through.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
+
+vectorised!(
+/// One image.
+Pool { x: &'a [f32], y: &'a mut [f32], line: usize, c: usize } {
+    let out = line / (2 * c) * c;
+    for (x, y) in x.chunks_exact(2 * line).zip(y.chunks_exact_mut(out)) {
+        let (up, down) = x.split_at(line);
+        let pairs = up.chunks_exact(2 * c).zip(down.chunks_exact(2 * c));
+        for (y, (up, down)) in y.chunks_exact_mut(c).zip(pairs) {
+            let ((a, b), (d, e)) = (up.split_at(c), down.split_at(c));
+            for k in 0..c {
+                y[k] = larger(larger(a[k], b[k]), larger(d[k], e[k]));
+            }
+        }
+    }
+});
+
+vectorised!(
+/// The gradient of one image.
+Unpool { x: &'a [f32], dy: &'a [f32], dx: &'a mut [f32], line: usize, c: usize } {
+    let out = line / (2 * c) * c;
+    let lines = x.chunks_exact(2 * line).zip(dx.chunks_exact_mut(2 * line));
+    for (dy, (x, dx)) in dy.chunks_exact(out).zip(lines) {
+        let (up, down) = x.split_at(line);
+        let (to_up, to_down) = dx.split_at_mut(line);
+        let from = up.chunks_exact(2 * c).zip(down.chunks_exact(2 * c));
+        let to = to_up
+            .chunks_exact_mut(2 * c)
+            .zip(to_down.chunks_exact_mut(2 * c));
+        for (dy, ((up, down), (to_up, to_down))) in dy.chunks_exact(c).zip(from.zip(to)) {
+            let ((a, b), (d, e)) = (up.split_at(c), down.split_at(c));
+            let ((ta, tb), (td, te)) = (to_up.split_at_mut(c), to_down.split_at_mut(c));
+            let (e, te) = (&e[..c], &mut te[..c]);
+            let (b, tb) = (&b[..c], &mut tb[..c]);
+            for k in 0..c {
+                let (right, right_below) = (b[k] > a[k], e[k] > d[k]);
+                let below = larger(d[k], e[k]) > larger(a[k], b[k]);
+                ta[k] = if !below & !right { dy[k] } else { 0.0 };
+                tb[k] = if !below & right { dy[k] } else { 0.0 };
+                td[k] = if below & !right_below { dy[k] } else { 0.0 };
+                te[k] = if below & right_below { dy[k] } else { 0.0 };
+            }
+        }
+    }
+});
 
 pub(crate) fn forward(x: FlexTensor, height: usize, width: usize) -> FlexTensor {
     let [rows, c] = x.shape().dims();
     let x = dense(&x);
+    let line = width * c;
+    let out = (height / 2) * (width / 2);
     let n = rows / (height * width);
-    let (line, out) = (width * c, (width / 2) * c);
-    let mut y = vec![0.0f32; n * (height / 2) * out];
-    if y.is_empty() {
-        return tensor(y, [n * (height / 2) * (width / 2), c]);
+    let mut y = vec![0.0f32; n * out * c];
+    if !y.is_empty() {
+        y.par_chunks_mut(out * c)
+            .zip(slice(&x).par_chunks(height * line))
+            .for_each(|(y, x)| Arch::new().dispatch(Pool { x, y, line, c }));
     }
-    y.par_chunks_mut((height / 2) * out)
-        .zip(slice(&x).par_chunks(height * line))
-        .for_each(|(y, x)| {
-            pulp::Arch::new().dispatch(|| {
-                for (i, y) in y.chunks_exact_mut(out).enumerate() {
-                    let [up, down] = lines(x, line, i);
-                    let pairs = up.chunks_exact(2 * c).zip(down.chunks_exact(2 * c));
-                    for (y, (up, down)) in y.chunks_exact_mut(c).zip(pairs) {
-                        let ((a, b), (d, e)) = (up.split_at(c), down.split_at(c));
-                        for k in 0..c {
-                            // Unlike `max`, this lets what is not a number through.
-                            let upper = if b[k] > a[k] { b[k] } else { a[k] };
-                            let lower = if e[k] > d[k] { e[k] } else { d[k] };
-                            y[k] = if lower > upper { lower } else { upper };
-                        }
-                    }
-                }
-            });
-        });
-    tensor(y, [n * (height / 2) * (width / 2), c])
+    tensor(y, [n * out, c])
 }
 
 pub(crate) fn backward(x: FlexTensor, dy: FlexTensor, height: usize, width: usize) -> FlexTensor {
     let [rows, c] = x.shape().dims();
     let (x, dy) = (dense(&x), dense(&dy));
-    let (line, out) = (width * c, (width / 2) * c);
+    let line = width * c;
+    let out = (height / 2) * (width / 2) * c;
     let mut dx = vec![0.0f32; rows * c];
-    if out == 0 || height < 2 || rows == 0 {
-        return tensor(dx, [rows, c]);
+    if out > 0 {
+        let operands = slice(&x)
+            .par_chunks(height * line)
+            .zip(slice(&dy).par_chunks(out));
+        dx.par_chunks_mut(height * line)
+            .zip(operands)
+            .for_each(|(dx, (x, dy))| Arch::new().dispatch(Unpool { x, dy, dx, line, c }));
     }
-    let operands = slice(&x)
-        .par_chunks(height * line)
-        .zip(slice(&dy).par_chunks((height / 2) * out));
-    dx.par_chunks_mut(height * line)
-        .zip(operands)
-        .for_each(|(dx, (x, dy))| {
-            pulp::Arch::new().dispatch(|| {
-                let pairs = dx.chunks_exact_mut(2 * line).zip(dy.chunks_exact(out));
-                for (i, (dx, dy)) in pairs.enumerate() {
-                    let [up, down] = lines(x, line, i);
-                    let (to_up, to_down) = dx.split_at_mut(line);
-                    let from = up.chunks_exact(2 * c).zip(down.chunks_exact(2 * c));
-                    let to = to_up
-                        .chunks_exact_mut(2 * c)
-                        .zip(to_down.chunks_exact_mut(2 * c));
-                    for (dy, ((up, down), (to_up, to_down))) in dy.chunks_exact(c).zip(from.zip(to))
-                    {
-                        let ((a, b), (d, e)) = (up.split_at(c), down.split_at(c));
-                        let ((ta, tb), (td, te)) = (to_up.split_at_mut(c), to_down.split_at_mut(c));
-                        for k in 0..c {
-                            let right = b[k] > a[k];
-                            let upper = if right { b[k] } else { a[k] };
-                            let right_below = e[k] > d[k];
-                            let lower = if right_below { e[k] } else { d[k] };
-                            let below = lower > upper;
-                            let if_it = |is: bool| if is { dy[k] } else { 0.0 };
-                            ta[k] = if_it(!below & !right);
-                            tb[k] = if_it(!below & right);
-                            td[k] = if_it(below & !right_below);
-                            te[k] = if_it(below & right_below);
-                        }
-                    }
-                }
-            });
-        });
     tensor(dx, [rows, c])
 }
 

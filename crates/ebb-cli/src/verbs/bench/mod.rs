@@ -3,9 +3,9 @@
 //! Whole processes are measured from outside, in turns (ours, theirs, ours, …), so that a machine
 //! that changes its speed changes it for everyone; what is printed are medians and ratios.
 
-mod decoder;
 mod mammoth;
 mod overhead;
+mod speed;
 
 use crate::around::Around;
 use crate::error::{Error, Result};
@@ -50,9 +50,9 @@ pub struct Bench {
 
 #[derive(clap::Subcommand)]
 enum What {
-    Decoder(decoder::DecoderBench),
     Methods(overhead::Overhead),
     Mammoth(mammoth::Mammoth),
+    Speed(speed::Speed),
 }
 
 const AFTER_HELP: &str = "\
@@ -61,7 +61,7 @@ Experience replay on class-incremental split MNIST, MLP 2x100, SGD 0.1, memory 5
 Examples:
   ebb bench                                    this program alone
   ebb bench methods                            what each method adds to a step
-  ebb bench decoder                            a language model, reading, training and writing
+  ebb bench speed                              steps of every kind of network, and language models
   ebb bench --against venv/bin/python          beside a plain PyTorch loop and Avalanche 0.6
   ebb bench mammoth ~/mammoth --python venv/bin/python   beside the code of the DER paper
   ebb bench --against python3 --write docs/evidence/bench.md";
@@ -122,7 +122,7 @@ impl Bench {
     /// When a process cannot be started or fails.
     pub fn run(&self, around: &Around) -> Result<Ended> {
         match &self.what {
-            Some(What::Decoder(decoder)) => return decoder.run(),
+            Some(What::Speed(speed)) => return speed.run(),
             Some(What::Methods(overhead)) => return overhead.run(around),
             Some(What::Mammoth(mammoth)) => return mammoth.run(around),
             None => {}
