@@ -1,9 +1,10 @@
 //! Every composed fallback, run on the CPU engine, against that engine's own kernel.
 
+use crate::attention::{self, Scores};
 use crate::batch_norm::{self, Norm};
 use crate::conv::{self, Shape};
-use crate::linear::{self, Activation, slice, tensor};
-use crate::{FusedOps, pool, swiglu};
+use crate::linear::{self, Activation, Stored, slice, tensor};
+use crate::{FusedOps, gelu, pool, rotary, row_norm, swiglu};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Flex, TensorMetadata};
 
@@ -35,15 +36,19 @@ fn same<const N: usize>(what: &str, fused: [FlexTensor; N], composed: [FlexTenso
 #[test]
 fn fallbacks_are_the_kernels() {
     let acts = [Activation::Identity, Activation::Relu, Activation::Tanh];
-    for act in acts {
+    for (act, stored) in acts
+        .into_iter()
+        .flat_map(|a| [(a, Stored::OutIn), (a, Stored::InOut)])
+    {
         let (x, w, b) = (noise(&[5, 7], 1), noise(&[21], 2), noise(&[3], 3));
-        let y = Flex::linear_forward(x.clone(), w.clone(), b.clone(), act);
-        let other = linear::composed_forward::<Flex>(x.clone(), w.clone(), b, act);
+        let y = Flex::linear_forward(x.clone(), w.clone(), b.clone(), act, stored);
+        let other = linear::composed_forward::<Flex>(x.clone(), w.clone(), b, act, stored);
         same("linear", [y.clone()], [other]);
         let dy = noise(&[5, 3], 4);
-        let (a, b, c) =
-            Flex::linear_backward(x.clone(), w.clone(), y.clone(), dy.clone(), act, true);
-        let (d, e, f) = linear::composed_backward::<Flex>(x, w, y.clone(), dy.clone(), act, true);
+        let all = (x.clone(), w.clone(), y.clone(), dy.clone());
+        let (a, b, c) = Flex::linear_backward(all.0, all.1, all.2, all.3, act, stored, true);
+        let (d, e, f) =
+            linear::composed_backward::<Flex>(x, w, y.clone(), dy.clone(), act, stored, true);
         same("linear, back", [a, b, c], [d, e, f]);
         let dz = Flex::by_pre_activation(y.clone(), dy.clone(), act);
         let other = linear::composed_by_pre_activation::<Flex>(y, dy, act);
@@ -60,6 +65,75 @@ fn fallbacks_are_the_kernels() {
     let (a, b) = Flex::swiglu_backward(g.clone(), u.clone(), dy.clone());
     let (c, d) = swiglu::composed_backward::<Flex>(g, u, dy);
     same("gate, back", [a, b], [c, d]);
+
+    for cap in [None, Some(0.8)] {
+        let scores = Scores { scale: 0.7, cap };
+        let q = noise(&[2, 5, 6, 4], 1);
+        let [k, v] = [2, 3].map(|seed| noise(&[2, 5, 3, 4], seed));
+        let hidden = |i: usize| {
+            if i % 5 > i / 5 {
+                f32::NEG_INFINITY
+            } else {
+                0.0
+            }
+        };
+        let mask = tensor((0..25).map(hidden).collect(), [1, 1, 5, 5]);
+        let d_o = noise(&[2, 5, 6, 4], 4);
+        let all = || (q.clone(), k.clone(), v.clone(), mask.clone());
+        let (a, b, c, d) = all();
+        let (o, kept) = Flex::attend_keeping(a, b, c, d, scores);
+        let (a, b, c, d) = all();
+        let other = attention::composed_forward::<Flex>(a, b, c, d, scores);
+        same("attention", [o.clone()], [other]);
+        let (a, b, c, d) = all();
+        let fused = Flex::attend_backward(a, b, c, d, o, kept, d_o.clone(), scores);
+        let (a, b, c, d) = all();
+        let other = attention::composed_backward::<Flex>([a, b, c, d, d_o], scores);
+        same(
+            "attention, back",
+            [fused.0, fused.1, fused.2],
+            [other.0, other.1, other.2],
+        );
+    }
+
+    let (x, cos, sin) = (
+        noise(&[2, 3, 4, 7], 1),
+        noise(&[2, 1, 3, 2], 2),
+        noise(&[2, 1, 3, 2], 3),
+    );
+    for back in [false, true] {
+        let y = Flex::rotary_forward(x.clone(), cos.clone(), sin.clone(), back);
+        let other = rotary::composed::<Flex>(x.clone(), cos.clone(), sin.clone(), back);
+        same("rotation", [y], [other]);
+    }
+
+    let (x, dy) = (noise(&[6, 11], 1), noise(&[6, 11], 2));
+    for tanh in [false, true] {
+        let y = Flex::gaussian_forward(x.clone(), tanh);
+        same(
+            "gelu",
+            [y],
+            [gelu::composed_forward::<Flex>(x.clone(), tanh)],
+        );
+        let dx = Flex::gaussian_backward(x.clone(), dy.clone(), tanh);
+        let other = gelu::composed_backward::<Flex>(x.clone(), dy.clone(), tanh);
+        same("gelu, back", [dx], [other]);
+    }
+
+    for (centred, offset) in [(true, 0.0), (false, 1.0)] {
+        let kind = row_norm::Kind {
+            centred,
+            eps: 1e-5,
+            offset,
+        };
+        let (scale, shift) = (noise(&[11], 3), noise(&[11], 4));
+        let y = Flex::row_norm_forward(x.clone(), scale.clone(), shift.clone(), kind);
+        let other = row_norm::composed_forward::<Flex>(x.clone(), scale.clone(), shift, kind);
+        same("row norm", [y], [other]);
+        let (a, b, c) = Flex::row_norm_backward(x.clone(), scale.clone(), dy.clone(), kind);
+        let other = row_norm::composed_backward::<Flex>(x.clone(), scale, dy.clone(), kind);
+        same("row norm, back", [a, b, c], [other.0, other.1, other.2]);
+    }
 
     for (stride, act) in [1, 1, 2].into_iter().zip(acts) {
         let s = Shape {

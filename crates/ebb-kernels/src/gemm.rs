@@ -31,6 +31,28 @@ impl<'a> Mat<'a> {
         }
     }
 
+    /// `rows` lines of `cols` numbers, each line `row_stride` after the one before.
+    ///
+    /// # Panics
+    /// When they do not lie inside the slice.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        let mat = Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride: 1,
+        };
+        assert!(mat.fits(), "{rows} lines of {cols} do not lie in the slice");
+        mat
+    }
+
+    /// A line of a matrix whose lines are dense.
+    pub(crate) fn line(&self, row: usize) -> &'a [f32] {
+        debug_assert_eq!(self.col_stride, 1);
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
     /// The transpose, as a view.
     pub fn t(self) -> Self {
         Self {
@@ -211,11 +233,39 @@ fn dot(row: &[f32], column: &[f32]) -> f32 {
 }
 
 fn product(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool, parallelism: Parallelism) {
+    run(dst, b.cols, a, b, accumulate, 1.0, parallelism);
+}
+
+/// `dst = scale · a b` on this thread, or `dst += scale · a b`, into lines that lie `stride` apart.
+///
+/// # Panics
+/// When the shapes do not agree or `dst` is too short.
+pub(crate) fn product_into(
+    dst: &mut [f32],
+    stride: usize,
+    a: Mat,
+    b: Mat,
+    accumulate: bool,
+    scale: f32,
+) {
+    run(dst, stride, a, b, accumulate, scale, Parallelism::None);
+}
+
+fn run(
+    dst: &mut [f32],
+    stride: usize,
+    a: Mat,
+    b: Mat,
+    accumulate: bool,
+    scale: f32,
+    parallelism: Parallelism,
+) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
-    if m == 0 {
+    if m == 0 || n == 0 {
         return;
     }
-    assert!(a.fits() && b.fits() && dst.len() >= m * n);
+    assert!(a.fits() && b.fits() && k == b.rows && stride >= n);
+    assert!(dst.len() >= (m - 1) * stride + n, "the product needs room");
     // SAFETY: the assertion bounds every access; `dst` is exclusive.
     unsafe {
         gemm::gemm(
@@ -224,7 +274,7 @@ fn product(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool, parallelism: Paral
             k,
             dst.as_mut_ptr(),
             1,
-            n as isize,
+            stride as isize,
             accumulate,
             a.data.as_ptr(),
             a.col_stride as isize,
@@ -233,7 +283,7 @@ fn product(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool, parallelism: Paral
             b.col_stride as isize,
             b.row_stride as isize,
             1.0,
-            1.0,
+            scale,
             false,
             false,
             false,

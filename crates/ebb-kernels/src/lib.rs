@@ -5,22 +5,30 @@
 //! bits later evidence rests on. Every operation has a composed fallback for devices other than
 //! the CPU engine and a test against it.
 
+pub mod attention;
 pub mod batch_norm;
 pub mod conv;
+pub mod gelu;
 pub mod gemm;
 pub mod linear;
 pub mod optim;
 pub mod pool;
 pub mod reduce;
+pub mod rotary;
+pub mod row_norm;
 pub mod seed;
 pub mod slices;
 pub mod swiglu;
 mod vectorised;
 
+pub use attention::attention;
 pub use batch_norm::{batch_norm, moments};
 pub use conv::convolution;
-pub use linear::{Activation, fused_linear};
+pub use gelu::gelu;
+pub use linear::{Activation, Stored, fused_linear, fused_linear_of};
 pub use pool::max_pool;
+pub use rotary::rotary;
+pub use row_norm::row_norm;
 pub use seed::seed;
 pub use swiglu::swiglu;
 
@@ -33,14 +41,15 @@ use burn::backend::{Backend, backend_extension, tensor::FloatTensor};
 /// backend's own operations, so every device has them.
 #[backend_extension(Flex, Autodiff)]
 pub trait FusedOps: Backend {
-    /// `act(x wᵀ + b)`: `x` is `[n, in]`, `w` holds `out * in` values row by row, `b` holds `out`.
+    /// `act(x wᵀ + b)`: `x` is `[n, in]`, `w` holds `out * in` values as `stored`, `b` holds `out`.
     fn linear_forward(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         b: FloatTensor<Self>,
         act: Activation,
+        stored: Stored,
     ) -> FloatTensor<Self> {
-        linear::composed_forward::<Self>(x, w, b, act)
+        linear::composed_forward::<Self>(x, w, b, act, stored)
     }
 
     /// The gradients `(dx, dw, db)` of [`FusedOps::linear_forward`] from its output `y` and the
@@ -51,9 +60,10 @@ pub trait FusedOps: Backend {
         y: FloatTensor<Self>,
         dy: FloatTensor<Self>,
         act: Activation,
+        stored: Stored,
         wants_dx: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        linear::composed_backward::<Self>(x, w, y, dy, act, wants_dx)
+        linear::composed_backward::<Self>(x, w, y, dy, act, stored, wants_dx)
     }
 
     /// `dy ⊙ act'`, where `act'` follows from the output `y`.
@@ -111,6 +121,88 @@ pub trait FusedOps: Backend {
         norm: batch_norm::Norm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         batch_norm::composed_backward::<Self>(x, scale, shift, mean, variance, dy, norm)
+    }
+
+    /// The attention of [`attention`](attention()).
+    fn attend_forward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        scores: attention::Scores,
+    ) -> FloatTensor<Self> {
+        attention::composed_forward::<Self>(q, k, v, mask, scores)
+    }
+
+    /// The same, and what its gradient needs beside operands and result.
+    fn attend_keeping(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        scores: attention::Scores,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention::composed_keeping::<Self>(q, k, v, mask, scores)
+    }
+
+    /// Its gradients by queries, keys and values from the gradient `d_o` of its output `o`
+    /// and what was kept.
+    fn attend_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        o: FloatTensor<Self>,
+        kept: FloatTensor<Self>,
+        d_o: FloatTensor<Self>,
+        scores: attention::Scores,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = (o, kept);
+        attention::composed_backward::<Self>([q, k, v, mask, d_o], scores)
+    }
+
+    /// The rotation of [`rotary`](rotary()), or `back`.
+    fn rotary_forward(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        back: bool,
+    ) -> FloatTensor<Self> {
+        rotary::composed::<Self>(x, cos, sin, back)
+    }
+
+    /// `x Φ(x)`, or with `tanh` its approximation.
+    fn gaussian_forward(x: FloatTensor<Self>, tanh: bool) -> FloatTensor<Self> {
+        gelu::composed_forward::<Self>(x, tanh)
+    }
+
+    /// Its gradient from the gradient `dy` of its output.
+    fn gaussian_backward(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        tanh: bool,
+    ) -> FloatTensor<Self> {
+        gelu::composed_backward::<Self>(x, dy, tanh)
+    }
+
+    /// The normalisation of [`row_norm`](row_norm()).
+    fn row_norm_forward(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        kind: row_norm::Kind,
+    ) -> FloatTensor<Self> {
+        row_norm::composed_forward::<Self>(x, scale, shift, kind)
+    }
+
+    /// Its gradients by `x`, scale and shift from the gradient `dy` of its output.
+    fn row_norm_backward(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        kind: row_norm::Kind,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        row_norm::composed_backward::<Self>(x, scale, dy, kind)
     }
 
     /// The pooling of [`max_pool`].

@@ -6,10 +6,14 @@
 //! is not computed for the first layer.
 
 use crate::FusedOps;
+use crate::attention::{self, Scores};
 use crate::batch_norm::{self, Norm};
 use crate::conv;
+use crate::gelu;
 use crate::gemm::{Mat, matmul};
 use crate::pool;
+use crate::rotary;
+use crate::row_norm;
 use crate::swiglu;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -32,9 +36,29 @@ pub enum Activation {
     Tanh,
 }
 
+/// How a weight is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// `[out, in]`, as nearly everybody does.
+    OutIn,
+    /// `[in, out]`, as GPT-2 does.
+    InOut,
+}
+
 /// `act(x wᵀ + b)`. Shapes: `x` `[n, in]`, `w` `[out * in]` (row by row, `[out, in]`), `b`
 /// `[out]`; the result is `[n, out]`.
 pub fn fused_linear(x: Tensor<2>, w: Tensor<1>, b: Tensor<1>, act: Activation) -> Tensor<2> {
+    fused_linear_of(x, w, b, act, Stored::OutIn)
+}
+
+/// The same with a weight that may be stored the other way round.
+pub fn fused_linear_of(
+    x: Tensor<2>,
+    w: Tensor<1>,
+    b: Tensor<1>,
+    act: Activation,
+    stored: Stored,
+) -> Tensor<2> {
     let [_, inputs] = x.dims();
     let [outputs] = b.dims();
     assert_eq!(
@@ -48,7 +72,28 @@ pub fn fused_linear(x: Tensor<2>, w: Tensor<1>, b: Tensor<1>, act: Activation) -
         w.into_dispatch(),
         b.into_dispatch(),
         act,
+        stored,
     ))
+}
+
+/// The weight as `[out, in]`, a view.
+fn weight_of(w: &[f32], inputs: usize, outputs: usize, stored: Stored) -> Mat<'_> {
+    match stored {
+        Stored::OutIn => Mat::new(w, outputs, inputs),
+        Stored::InOut => Mat::new(w, inputs, outputs).t(),
+    }
+}
+
+fn composed_weight<B: Backend>(
+    w: FloatTensor<B>,
+    inputs: usize,
+    outputs: usize,
+    stored: Stored,
+) -> FloatTensor<B> {
+    match stored {
+        Stored::OutIn => B::float_reshape(w, [outputs, inputs].into()),
+        Stored::InOut => B::float_swap_dims(B::float_reshape(w, [inputs, outputs].into()), 0, 1),
+    }
 }
 
 pub(crate) fn composed_forward<B: Backend>(
@@ -56,10 +101,11 @@ pub(crate) fn composed_forward<B: Backend>(
     w: FloatTensor<B>,
     b: FloatTensor<B>,
     act: Activation,
+    stored: Stored,
 ) -> FloatTensor<B> {
     let (inputs, outputs) = (x.shape()[1], b.shape()[0]);
-    let w = B::float_swap_dims(B::float_reshape(w, [outputs, inputs].into()), 0, 1);
-    let z = B::float_matmul(x, w);
+    let w = composed_weight::<B>(w, inputs, outputs, stored);
+    let z = B::float_matmul(x, B::float_swap_dims(w, 0, 1));
     let z = B::float_add(z, B::float_reshape(b, [1, outputs].into()));
     match act {
         Activation::Identity => z,
@@ -89,15 +135,20 @@ pub(crate) fn composed_backward<B: Backend>(
     y: FloatTensor<B>,
     dy: FloatTensor<B>,
     act: Activation,
+    stored: Stored,
     wants_dx: bool,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let (inputs, outputs) = (x.shape()[1], y.shape()[1]);
     let dz = composed_by_pre_activation::<B>(y, dy, act);
-    let dzt = B::float_swap_dims(dz.clone(), 0, 1);
-    let dw = B::float_reshape(B::float_matmul(dzt, x), [outputs * inputs].into());
+    let turned = |t: FloatTensor<B>| B::float_swap_dims(t, 0, 1);
+    let dw = match stored {
+        Stored::OutIn => B::float_matmul(turned(dz.clone()), x),
+        Stored::InOut => B::float_matmul(turned(x), dz.clone()),
+    };
+    let dw = B::float_reshape(dw, [outputs * inputs].into());
     let db = B::float_reshape(B::float_sum_dim(dz.clone(), 0), [outputs].into());
     let dx = if wants_dx {
-        B::float_matmul(dz, B::float_reshape(w, [outputs, inputs].into()))
+        B::float_matmul(dz, composed_weight::<B>(w, inputs, outputs, stored))
     } else {
         B::float_zeros([0].into(), &dz.device(), dz.dtype().into())
     };
@@ -189,6 +240,69 @@ impl FusedOps for Flex {
         batch_norm::backward(x, scale, shift, mean, variance, dy, norm)
     }
 
+    fn attend_forward(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        mask: FlexTensor,
+        scores: Scores,
+    ) -> FlexTensor {
+        attention::forward(q, k, v, mask, scores).0
+    }
+
+    fn attend_keeping(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        mask: FlexTensor,
+        scores: Scores,
+    ) -> (FlexTensor, FlexTensor) {
+        attention::forward(q, k, v, mask, scores)
+    }
+
+    fn attend_backward(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        mask: FlexTensor,
+        o: FlexTensor,
+        kept: FlexTensor,
+        d_o: FlexTensor,
+        scores: Scores,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        attention::backward([q, k, v, mask, o, kept], d_o, scores)
+    }
+
+    fn rotary_forward(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, back: bool) -> FlexTensor {
+        rotary::forward(x, cos, sin, back)
+    }
+
+    fn gaussian_forward(x: FlexTensor, tanh: bool) -> FlexTensor {
+        gelu::forward(x, tanh)
+    }
+
+    fn gaussian_backward(x: FlexTensor, dy: FlexTensor, tanh: bool) -> FlexTensor {
+        gelu::backward(x, dy, tanh)
+    }
+
+    fn row_norm_forward(
+        x: FlexTensor,
+        scale: FlexTensor,
+        shift: FlexTensor,
+        kind: row_norm::Kind,
+    ) -> FlexTensor {
+        row_norm::forward(x, scale, shift, kind)
+    }
+
+    fn row_norm_backward(
+        x: FlexTensor,
+        scale: FlexTensor,
+        dy: FlexTensor,
+        kind: row_norm::Kind,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        row_norm::backward(x, scale, dy, kind)
+    }
+
     fn max_pool_forward(x: FlexTensor, height: usize, width: usize) -> FlexTensor {
         pool::forward(x, height, width)
     }
@@ -220,14 +334,20 @@ impl FusedOps for Flex {
         (tensor(dg, shape), tensor(du, shape))
     }
 
-    fn linear_forward(x: FlexTensor, w: FlexTensor, b: FlexTensor, act: Activation) -> FlexTensor {
+    fn linear_forward(
+        x: FlexTensor,
+        w: FlexTensor,
+        b: FlexTensor,
+        act: Activation,
+        stored: Stored,
+    ) -> FlexTensor {
         let (x, w, b) = (dense(&x), dense(&w), dense(&b));
         let (n, inputs, outputs) = (x.shape()[0], x.shape()[1], b.shape()[0]);
         let mut y = Vec::with_capacity(n * outputs);
         for _ in 0..n {
             y.extend_from_slice(slice(&b));
         }
-        let w = Mat::new(slice(&w), outputs, inputs);
+        let w = weight_of(slice(&w), inputs, outputs, stored);
         matmul(&mut y, Mat::new(slice(&x), n, inputs), w.t(), true);
         pulp::Arch::new().dispatch(|| match act {
             Activation::Identity => {}
@@ -243,6 +363,7 @@ impl FusedOps for Flex {
         y: FlexTensor,
         dy: FlexTensor,
         act: Activation,
+        stored: Stored,
         wants_dx: bool,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let (x, w, y) = (dense(&x), dense(&w), dense(&y));
@@ -251,7 +372,11 @@ impl FusedOps for Flex {
         let dz = slice(&dy);
         let mut dw = vec![0.0; outputs * inputs];
         let dz_mat = Mat::new(dz, n, outputs);
-        matmul(&mut dw, dz_mat.t(), Mat::new(slice(&x), n, inputs), false);
+        let x = Mat::new(slice(&x), n, inputs);
+        match stored {
+            Stored::OutIn => matmul(&mut dw, dz_mat.t(), x, false),
+            Stored::InOut => matmul(&mut dw, x.t(), dz_mat, false),
+        }
         let mut db = vec![0.0f32; outputs];
         pulp::Arch::new().dispatch(|| {
             for row in dz.chunks_exact(outputs.max(1)) {
@@ -262,7 +387,8 @@ impl FusedOps for Flex {
         });
         let dx = if wants_dx {
             let mut dx = vec![0.0; n * inputs];
-            matmul(&mut dx, dz_mat, Mat::new(slice(&w), outputs, inputs), false);
+            let w = weight_of(slice(&w), inputs, outputs, stored);
+            matmul(&mut dx, dz_mat, w, false);
             tensor(dx, [n, inputs])
         } else {
             tensor(Vec::new(), [0])
@@ -275,13 +401,19 @@ impl FusedOps for Flex {
 struct Linear;
 
 impl<B: FusedOps> Backward<B, 3> for Linear {
-    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, Activation);
+    type State = (
+        FloatTensor<B>,
+        FloatTensor<B>,
+        FloatTensor<B>,
+        Activation,
+        Stored,
+    );
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, w, y, act) = ops.state;
+        let (x, w, y, act, stored) = ops.state;
         let dy = grads.consume::<B>(&ops.node);
         let [to_x, to_w, to_b] = ops.parents;
-        let (dx, dw, db) = B::linear_backward(x, w, y, dy, act, to_x.is_some());
+        let (dx, dw, db) = B::linear_backward(x, w, y, dy, act, stored, to_x.is_some());
         for (parent, gradient) in [(to_x, dx), (to_w, dw), (to_b, db)] {
             if let Some(node) = parent {
                 grads.register::<B>(node.id, gradient);
@@ -296,15 +428,16 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         w: FloatTensor<Self>,
         b: FloatTensor<Self>,
         act: Activation,
+        stored: Stored,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), w.node(), b.node()];
         let (x, w, b) = (x.into_primitive(), w.into_primitive(), b.into_primitive());
         match Linear.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::linear_forward(x.clone(), w.clone(), b, act);
-                prep.finish((x, w, y.clone(), act), y)
+                let y = B::linear_forward(x.clone(), w.clone(), b, act, stored);
+                prep.finish((x, w, y.clone(), act, stored), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, b, act)),
+            OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, b, act, stored)),
         }
     }
 
@@ -327,6 +460,38 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         norm: Norm,
     ) -> FloatTensor<Self> {
         batch_norm::tracked::<B, C>(x, scale, shift, mean, variance, norm)
+    }
+
+    fn attend_forward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        scores: Scores,
+    ) -> FloatTensor<Self> {
+        attention::tracked::<B, C>(q, k, v, mask, scores)
+    }
+
+    fn rotary_forward(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        back: bool,
+    ) -> FloatTensor<Self> {
+        rotary::tracked::<B, C>(x, cos, sin, back)
+    }
+
+    fn gaussian_forward(x: FloatTensor<Self>, tanh: bool) -> FloatTensor<Self> {
+        gelu::tracked::<B, C>(x, tanh)
+    }
+
+    fn row_norm_forward(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        kind: row_norm::Kind,
+    ) -> FloatTensor<Self> {
+        row_norm::tracked::<B, C>(x, scale, shift, kind)
     }
 
     fn max_pool_forward(x: FloatTensor<Self>, height: usize, width: usize) -> FloatTensor<Self> {
@@ -367,7 +532,9 @@ mod tests {
     /// Values and gradients against the same function written with the engine's own operations.
     #[test]
     fn agrees_with_the_composed_version() {
-        for act in [Activation::Identity, Activation::Relu, Activation::Tanh] {
+        let acts = [Activation::Identity, Activation::Relu, Activation::Tanh];
+        let ways = [Stored::OutIn, Stored::InOut];
+        for (act, stored) in acts.into_iter().flat_map(|a| ways.map(|w| (a, w))) {
             for (n, inputs, outputs) in [(1, 1, 1), (5, 3, 7), (33, 65, 17)] {
                 let run = |fused: bool| {
                     let x = leaf(noise(n * inputs, 1), [inputs, n]);
@@ -376,9 +543,12 @@ mod tests {
                     // A strided input: the transpose is a view.
                     let xt = x.clone().transpose();
                     let y = if fused {
-                        fused_linear(xt, w.clone(), b.clone(), act)
+                        fused_linear_of(xt, w.clone(), b.clone(), act, stored)
                     } else {
-                        let wt = w.clone().reshape([outputs, inputs]).transpose();
+                        let wt = match stored {
+                            Stored::OutIn => w.clone().reshape([outputs, inputs]).transpose(),
+                            Stored::InOut => w.clone().reshape([inputs, outputs]),
+                        };
                         let z = xt.matmul(wt) + b.clone().reshape([1, outputs]);
                         match act {
                             Activation::Identity => z,

@@ -83,14 +83,14 @@ pub(crate) fn backward(g: &[f32], u: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>)
 }
 
 #[inline(always)]
-fn sigmoid(x: f32) -> f32 {
+pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// `e^x` to about two units in the last place, without a branch. Beyond what an f32 holds it stays
 /// at the smallest normal number, or at the largest power.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Adding and taking off 3·2²² rounds to a whole number.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.336_5, 88.722_8);

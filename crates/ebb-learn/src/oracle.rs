@@ -27,8 +27,8 @@ pub struct Meter {
 pub struct PassResult {
     /// The objective's value, whole and by term.
     pub value: ObjectiveValue,
-    /// `[rows, outputs]`, at the weights the gradient was taken at; empty where the pass went in
-    /// parts or was checkpointed.
+    /// `[rows, outputs]`, at the weights the gradient was taken at; empty for texts, and where the
+    /// pass went in parts or was checkpointed.
     pub logits: Vec<f32>,
     /// `[rows, width]`, at the same weights; empty where no term looks at them.
     pub features: Vec<f32>,
@@ -237,19 +237,21 @@ impl Oracle {
             .forward_tracked(&leaves, batch.x.clone(), mode, &mut taps);
         let [_, outputs] = out.logits.dims();
         let [_, width] = out.features.dims();
-        let logits = slices::read(&out.logits, <[f32]>::to_vec);
+        // Nobody keeps those of texts, which are many.
+        let keeps = !self.model.network().tokens();
         let features = wants_features.then(|| slices::read(&out.features, <[f32]>::to_vec));
         let seen = features.as_deref();
-        let inputs = inputs(batch, (&logits, outputs), (seen, width), &taught)?;
-        let value = objective.evaluate(&inputs, &mut self.grads)?;
-        let tensor = |data: &[f32], cols: usize| {
-            Tensor::<2>::from_data(
-                TensorData::new(data.to_vec(), [rows, cols]),
-                self.model.device(),
-            )
+        let (value, logits) = slices::read(&out.logits, |z| {
+            let inputs = inputs(batch, (z, outputs), (seen, width), &taught)?;
+            let value = objective.evaluate(&inputs, &mut self.grads)?;
+            Ok::<_, Error>((value, if keeps { z.to_vec() } else { Vec::new() }))
+        })?;
+        let tensor = |data: Vec<f32>, cols: usize| {
+            Tensor::<2>::from_data(TensorData::new(data, [rows, cols]), self.model.device())
         };
-        let mut root = seed(out.logits, tensor(&self.grads.logits, outputs));
-        if wants_features && let Some(g) = &self.grads.features {
+        let by_logits = std::mem::take(&mut self.grads.logits);
+        let mut root = seed(out.logits, tensor(by_logits, outputs));
+        if wants_features && let Some(g) = self.grads.features.take() {
             root = root + seed(out.features, tensor(g, width));
         }
         let mut gradients = root.backward();

@@ -10,6 +10,8 @@ use super::norm::Norm;
 use super::rope::Rotation;
 use crate::network::Pass;
 use burn::tensor::{Tensor, activation};
+use ebb_kernels::attention;
+use ebb_kernels::attention::Scores;
 
 /// How queries, keys and values come from the input.
 #[derive(Debug)]
@@ -76,27 +78,63 @@ impl Attention {
         pass: &mut Pass,
     ) -> Tensor<3> {
         let [rows, positions, _] = x.dims();
-        let (h, g, d) = (self.heads, self.key_value_heads, self.head_width);
+        let (h, d) = (self.heads, self.head_width);
         let x = pass.taps.at(&self.around.input, x);
         let [mut q, mut k, v] = self.project(x, pass);
         if let Some([of_q, of_k]) = &self.norms {
             q = of_q.forward(q, pass);
             k = of_k.forward(k, pass);
         }
-        let [mut q, mut k, v] = [q, k, v].map(|t| t.swap_dims(1, 2));
         if let Some(rotation) = rotation {
             q = rotation.apply(q);
             k = rotation.apply(k);
         }
-        let q = pass.taps.at(&self.inside.queries, q);
-        let k = pass.taps.at(&self.inside.keys, k);
-        let v = pass.taps.at(&self.inside.values, v);
+        let mut named = |name: &str, t: Tensor<4>| match pass.taps.wants(name) {
+            true => pass.taps.at(name, t.swap_dims(1, 2)).swap_dims(1, 2),
+            false => t,
+        };
+        let q = named(&self.inside.queries, q);
+        let k = named(&self.inside.keys, k);
+        let v = named(&self.inside.values, v);
+        let whole = [&self.inside.scores, &self.inside.pattern];
+        let seen = match past.is_some() || whole.iter().any(|name| pass.taps.wants(name)) {
+            true => {
+                let [q, k, v] = [q, k, v].map(|t| t.swap_dims(1, 2));
+                self.by_scores([q, k, v], mask, past, pass)
+            }
+            false => {
+                let scores = Scores {
+                    scale: self.scale as f32,
+                    cap: self.cap.map(|c| c as f32),
+                };
+                let mask = match q.is_autodiff() {
+                    true => mask.clone().autodiff(),
+                    false => mask.clone(),
+                };
+                attention(q, k, v, mask, scores)
+            }
+        };
+        let seen = seen.reshape([rows, positions, h * d]);
+        let y = self.output.forward(seen, pass);
+        pass.taps.at(&self.around.output, y)
+    }
+
+    /// The same with all scores in memory, where somebody looks at them or keys were kept. Takes
+    /// `[rows, heads, positions, head width]`, gives `[rows, positions, heads, head width]`.
+    fn by_scores(
+        &self,
+        [q, k, v]: [Tensor<4>; 3],
+        mask: &Tensor<4>,
+        past: Option<(&mut KeysValues, usize)>,
+        pass: &mut Pass,
+    ) -> Tensor<4> {
+        let [rows, h, positions, d] = q.dims();
+        let g = self.key_value_heads;
         let [k, v] = match past {
             Some((past, at)) => past.add(at, k, v),
             None => [k, v],
         };
         let keys = k.dims()[2];
-
         let stacked = (q * self.scale).reshape([rows, g, h / g * positions, d]);
         let scores = stacked.matmul(k.swap_dims(2, 3));
         let scores = scores.reshape([rows, h, positions, keys]);
@@ -107,14 +145,11 @@ impl Attention {
         let scores = pass.taps.at(&self.inside.scores, scores);
         let pattern = activation::softmax(scores + mask.clone(), 3);
         let pattern = pass.taps.at(&self.inside.pattern, pattern);
-        let seen = pattern
+        pattern
             .reshape([rows, g, h / g * positions, keys])
             .matmul(v)
             .reshape([rows, h, positions, d])
             .swap_dims(1, 2)
-            .reshape([rows, positions, h * d]);
-        let y = self.output.forward(seen, pass);
-        pass.taps.at(&self.around.output, y)
     }
 
     /// Queries, keys and values, `[rows, positions, heads, head width]` each.

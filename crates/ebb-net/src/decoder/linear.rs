@@ -2,7 +2,7 @@
 
 use crate::network::Pass;
 use burn::tensor::Tensor;
-use ebb_kernels::{Activation, fused_linear};
+use ebb_kernels::{Activation, Stored, fused_linear_of};
 
 /// What fresh parameters are.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +47,6 @@ impl Around {
     pub fn names(&self) -> [String; 2] {
         [self.input.clone(), self.output.clone()]
     }
-}
-
-/// How a checkpoint stores a weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
-    /// `[out, in]`, as nearly everybody does.
-    OutIn,
-    /// `[in, out]`, as GPT-2 does.
-    InOut,
 }
 
 /// `y = x wᵀ + b`, position by position.
@@ -113,20 +104,9 @@ impl Linear {
         let x = pass.taps.at(&self.around.input, x);
         let x = x.reshape([rows * positions, self.inputs]);
         let w = pass.param(self.weight);
-        let y = match self.stored {
-            Stored::OutIn => {
-                let none = || Tensor::zeros([self.outputs], &x.device().without_autodiff());
-                let b = self.bias.map_or_else(none, |b| pass.param(b));
-                fused_linear(x, w, b, Activation::Identity)
-            }
-            Stored::InOut => {
-                let y = x.matmul(w.reshape([self.inputs, self.outputs]));
-                match self.bias {
-                    Some(b) => y + pass.param(b).reshape([1, self.outputs]),
-                    None => y,
-                }
-            }
-        };
+        let none = || Tensor::zeros([self.outputs], &x.device().without_autodiff());
+        let b = self.bias.map_or_else(none, |b| pass.param(b));
+        let y = fused_linear_of(x, w, b, Activation::Identity, self.stored);
         let y = y.reshape([rows, positions, self.outputs]);
         pass.taps.at(&self.around.output, y)
     }

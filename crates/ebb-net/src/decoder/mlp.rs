@@ -4,7 +4,7 @@ use super::config::Nonlinearity;
 use super::linear::{Around, Linear};
 use crate::network::Pass;
 use burn::tensor::{Tensor, activation};
-use ebb_kernels::swiglu;
+use ebb_kernels::{gelu, swiglu};
 
 /// `down(act(gate(x)) ⊙ up(x))`, or `down(act(up(x)))` without a gate.
 #[derive(Debug)]
@@ -51,14 +51,16 @@ impl Nonlinearity {
     pub fn apply<const D: usize>(self, z: Tensor<D>) -> Tensor<D> {
         match self {
             Nonlinearity::Silu => activation::silu(z),
-            Nonlinearity::Gelu => activation::gelu(z),
-            Nonlinearity::GeluTanh => {
-                const SLOPE: f64 = 0.797_884_560_802_865_4; // √(2/π)
-                let cube = z.clone() * z.clone() * z.clone();
-                let inner = (z.clone() + cube * 0.044_715) * SLOPE;
-                z * (inner.tanh() + 1.0) * 0.5
-            }
+            Nonlinearity::Gelu => flat(z, |z| gelu(z, false)),
+            Nonlinearity::GeluTanh => flat(z, |z| gelu(z, true)),
             Nonlinearity::Relu => activation::relu(z),
         }
     }
+}
+
+/// `f` of `z` as a matrix.
+fn flat<const D: usize>(z: Tensor<D>, f: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<D> {
+    let shape = z.dims();
+    let rows = shape.iter().take(D - 1).product();
+    f(z.reshape([rows, shape[D - 1]])).reshape(shape)
 }

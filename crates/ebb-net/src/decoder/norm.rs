@@ -4,6 +4,8 @@ use super::config::NormKind;
 use super::linear::{Around, Parameters, Start};
 use crate::network::Pass;
 use burn::tensor::Tensor;
+use ebb_kernels::row_norm;
+use ebb_kernels::row_norm::Kind;
 
 /// `(offset + w) ⊙ x / √(mean x² + ε)`; a layer norm takes the mean off `x` first and adds a bias
 /// at the end.
@@ -46,20 +48,18 @@ impl Norm {
 
     /// Normalises the last dimension of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: &mut Pass) -> Tensor<D> {
-        let mut along = [1; D];
-        along[D - 1] = self.width;
         let x = pass.taps.at(&self.around.input, x);
-        let x = match self.shift {
-            Some(_) => x.clone() - x.mean_dim(D - 1),
-            None => x,
+        let shape = x.dims();
+        let rows = shape.iter().take(D - 1).product();
+        let kind = Kind {
+            centred: self.shift.is_some(),
+            eps: self.epsilon as f32,
+            offset: self.offset,
         };
-        let square = (x.clone() * x.clone()).mean_dim(D - 1);
-        let scale = pass.param(self.scale) + self.offset;
-        let y = x * (square + self.epsilon).sqrt().recip() * scale.reshape(along);
-        let y = match self.shift {
-            Some(shift) => y + pass.param(shift).reshape(along),
-            None => y,
-        };
+        let none = || Tensor::zeros([self.width], &x.device().without_autodiff());
+        let shift = self.shift.map_or_else(none, |shift| pass.param(shift));
+        let scale = pass.param(self.scale);
+        let y = row_norm(x.reshape([rows, self.width]), scale, shift, kind).reshape(shape);
         pass.taps.at(&self.around.output, y)
     }
 

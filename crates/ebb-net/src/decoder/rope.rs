@@ -8,6 +8,7 @@
 //! rule as `transformers` writes it; Llama 3.1's bands: its model card; YaRN: Peng et al., 2023.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ebb_kernels::rotary;
 use std::f64::consts::PI;
 
 /// How the frequencies stretch beyond the length a network was trained at.
@@ -164,22 +165,13 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// Turns `x`, `[rows, heads, positions, head width]`.
+    /// Turns `x`, `[rows, positions, heads, head width]`.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let width = x.dims()[3];
-        let half = self.cos.dims()[3];
-        let (a, b) = (
-            x.clone().narrow(3, 0, half),
-            x.clone().narrow(3, half, half),
-        );
-        let mut turned = vec![
-            a.clone() * self.cos.clone() - b.clone() * self.sin.clone(),
-            b * self.cos.clone() + a * self.sin.clone(),
-        ];
-        if width > 2 * half {
-            turned.push(x.narrow(3, 2 * half, width - 2 * half));
-        }
-        Tensor::cat(turned, 3)
+        let [cos, sin] = [&self.cos, &self.sin].map(|t| match x.is_autodiff() {
+            true => t.clone().autodiff(),
+            false => t.clone(),
+        });
+        rotary(x, cos, sin)
     }
 }
 
