@@ -2,6 +2,7 @@
 
 use gemm::Parallelism;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// A strided view of a matrix inside a slice.
 #[derive(Clone, Copy)]
@@ -82,7 +83,7 @@ impl<'a> Mat<'a> {
 }
 
 /// Products of fewer multiply-adds run on one thread: waking a second costs more.
-const HALVE_FROM: usize = 1 << 23;
+const HALVE_FROM: usize = 1 << 22;
 /// From here on the product is large enough for the library's own splitting to pay.
 const SPREAD_FROM: usize = 1 << 27;
 
@@ -93,6 +94,30 @@ const SPREAD_FROM: usize = 1 << 27;
 /// # Panics
 /// When the shapes do not agree or `dst` is too short.
 pub fn matmul(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool) {
+    multiply(numbers(dst), a, b, accumulate);
+}
+
+/// `a b`, row-major, in memory that nobody cleared before.
+///
+/// # Panics
+/// When the shapes do not agree.
+pub fn product_of(a: Mat, b: Mat) -> Vec<f32> {
+    let size = a.rows * b.cols;
+    let mut product = Vec::with_capacity(size);
+    multiply(&mut product.spare_capacity_mut()[..size], a, b, false);
+    // SAFETY: without `accumulate` every number was written.
+    unsafe { product.set_len(size) };
+    product
+}
+
+/// Numbers as a place for numbers. Only numbers are written there by this module.
+fn numbers(dst: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the types have one layout, and nothing uninitialised is ever written.
+    unsafe { std::slice::from_raw_parts_mut(dst.as_mut_ptr().cast(), dst.len()) }
+}
+
+/// Writes all of `dst`; reads it where it accumulates, and there it must hold numbers.
+fn multiply(dst: &mut [MaybeUninit<f32>], a: Mat, b: Mat, accumulate: bool) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert_eq!(k, b.rows, "inner dimensions differ: {k} and {}", b.rows);
     assert!(dst.len() >= m * n, "the product needs {} values", m * n);
@@ -101,7 +126,7 @@ pub fn matmul(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool) {
     }
     if k == 0 {
         if !accumulate {
-            dst[..m * n].fill(0.0);
+            dst[..m * n].fill(MaybeUninit::new(0.0));
         }
         return;
     }
@@ -148,7 +173,7 @@ const COLUMNS: usize = 64;
 const LANES: usize = 32;
 
 /// The product of `M` rows, column by column: each column of `b` is read once, where it lies.
-fn few_rows<const M: usize>(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool) {
+fn few_rows<const M: usize>(dst: &mut [MaybeUninit<f32>], a: Mat, b: Mat, accumulate: bool) {
     let (k, n) = (a.cols, b.cols);
     assert!(a.fits() && b.fits());
     let rows: [&[f32]; M] = std::array::from_fn(|i| &a.data[i * a.row_stride..][..k]);
@@ -176,7 +201,12 @@ fn few_rows<const M: usize>(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool) {
         for (j, found) in columns.zip(found) {
             for (i, value) in found.into_iter().enumerate() {
                 let to = &mut dst[i * n + j];
-                *to = if accumulate { *to + value } else { value };
+                let value = match accumulate {
+                    // SAFETY: where it accumulates there are numbers.
+                    true => (unsafe { to.assume_init_read() }) + value,
+                    false => value,
+                };
+                to.write(value);
             }
         }
     }
@@ -232,7 +262,13 @@ fn dot(row: &[f32], column: &[f32]) -> f32 {
     })
 }
 
-fn product(dst: &mut [f32], a: Mat, b: Mat, accumulate: bool, parallelism: Parallelism) {
+fn product(
+    dst: &mut [MaybeUninit<f32>],
+    a: Mat,
+    b: Mat,
+    accumulate: bool,
+    parallelism: Parallelism,
+) {
     run(dst, b.cols, a, b, accumulate, 1.0, parallelism);
 }
 
@@ -248,11 +284,12 @@ pub(crate) fn product_into(
     accumulate: bool,
     scale: f32,
 ) {
+    let dst = numbers(dst);
     run(dst, stride, a, b, accumulate, scale, Parallelism::None);
 }
 
 fn run(
-    dst: &mut [f32],
+    dst: &mut [MaybeUninit<f32>],
     stride: usize,
     a: Mat,
     b: Mat,
@@ -266,13 +303,14 @@ fn run(
     }
     assert!(a.fits() && b.fits() && k == b.rows && stride >= n);
     assert!(dst.len() >= (m - 1) * stride + n, "the product needs room");
-    // SAFETY: the assertion bounds every access; `dst` is exclusive.
+    // SAFETY: the assertions bound every access; `dst` is exclusive, and read only where it
+    // accumulates.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            dst.as_mut_ptr(),
+            dst.as_mut_ptr().cast(),
             1,
             stride as isize,
             accumulate,
@@ -324,6 +362,10 @@ mod tests {
             let (a, b) = (noise(m * k, 1), noise(n * k, 2));
             let mut c = vec![1.0; m * n];
             matmul(&mut c, Mat::new(&a, m, k), Mat::new(&b, n, k).t(), true);
+            let plain = product_of(Mat::new(&a, m, k), Mat::new(&b, n, k).t());
+            for (c, plain) in c.iter().zip(&plain) {
+                assert!((c - 1.0 - plain).abs() < 1e-3);
+            }
             for i in 0..m {
                 for j in 0..n {
                     let exact: f64 = 1.0

@@ -10,7 +10,7 @@ use crate::attention::{self, Scores};
 use crate::batch_norm::{self, Norm};
 use crate::conv;
 use crate::gelu;
-use crate::gemm::{Mat, matmul};
+use crate::gemm::{Mat, matmul, product_of};
 use crate::pool;
 use crate::rotary;
 use crate::row_norm;
@@ -370,13 +370,12 @@ impl FusedOps for Flex {
         let (n, inputs, outputs) = (x.shape()[0], x.shape()[1], y.shape()[1]);
         let dy = by_pre_activation(&y, dy, act);
         let dz = slice(&dy);
-        let mut dw = vec![0.0; outputs * inputs];
         let dz_mat = Mat::new(dz, n, outputs);
         let x = Mat::new(slice(&x), n, inputs);
-        match stored {
-            Stored::OutIn => matmul(&mut dw, dz_mat.t(), x, false),
-            Stored::InOut => matmul(&mut dw, x.t(), dz_mat, false),
-        }
+        let dw = match stored {
+            Stored::OutIn => product_of(dz_mat.t(), x),
+            Stored::InOut => product_of(x.t(), dz_mat),
+        };
         let mut db = vec![0.0f32; outputs];
         pulp::Arch::new().dispatch(|| {
             for row in dz.chunks_exact(outputs.max(1)) {
@@ -386,10 +385,8 @@ impl FusedOps for Flex {
             }
         });
         let dx = if wants_dx {
-            let mut dx = vec![0.0; n * inputs];
             let w = weight_of(slice(&w), inputs, outputs, stored);
-            matmul(&mut dx, dz_mat, w, false);
-            tensor(dx, [n, inputs])
+            tensor(product_of(dz_mat, w), [n, inputs])
         } else {
             tensor(Vec::new(), [0])
         };

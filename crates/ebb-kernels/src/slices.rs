@@ -2,6 +2,7 @@
 
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 /// Calls `f` with the values of `tensor` in row-major order.
 ///
@@ -15,6 +16,20 @@ pub fn read<const D: usize, R>(tensor: &Tensor<D>, f: impl FnOnce(&[f32]) -> R) 
         },
         Err(_) => f(&to_vec(tensor)),
     }
+}
+
+/// Numbers that one thread copies at a time.
+const PIECE: usize = 1 << 16;
+
+/// Copies numbers, many of them on all threads.
+pub fn copy(from: &[f32], to: &mut [f32]) {
+    if from.len() <= 2 * PIECE {
+        return to.copy_from_slice(from);
+    }
+    assert_eq!(from.len(), to.len(), "as many numbers as there is room for");
+    to.par_chunks_mut(PIECE)
+        .zip(from.par_chunks(PIECE))
+        .for_each(|(to, from)| to.copy_from_slice(from));
 }
 
 /// The values of `tensor` as a vector, in row-major order.

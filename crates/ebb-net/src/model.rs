@@ -30,7 +30,7 @@ impl Leaves {
         for (leaf, entry) in self.0.iter().zip(layout.entries()) {
             let target = &mut values[entry.range.clone()];
             match leaf.grad_remove(gradients) {
-                Some(g) => slices::read(&g, |g| target.copy_from_slice(g)),
+                Some(g) => slices::read(&g, |g| slices::copy(g, target)),
                 None => target.fill(0.0),
             }
         }
