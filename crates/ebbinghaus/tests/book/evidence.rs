@@ -40,3 +40,25 @@ fn the_comparison_is_the_recorded_one() {
         assert_eq!(*row, medians);
     }
 }
+
+/// The cells of every line of the table whose head begins with `head`.
+fn table<'a>(text: &'a str, head: &str) -> Vec<Vec<&'a str>> {
+    let lines = text.lines().skip_while(|line| !line.starts_with(head));
+    let body = lines.skip(2).take_while(|line| line.starts_with('|'));
+    body.map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+/// The README's ratios to PyTorch, line by line.
+#[test]
+fn the_speeds_are_the_recorded_ones() {
+    let readme = read(&root().join("README.md"));
+    let record = read(&root().join("docs/evidence/speed.md"));
+    let said = table(&readme, "| | time | peak memory |");
+    let recorded = table(&record, "| task |");
+    assert!(said.len() > 5, "the README compares speeds");
+    assert_eq!(said.len(), recorded.len());
+    for (said, recorded) in said.iter().zip(&recorded) {
+        assert_eq!(said[1..], [recorded[3], recorded[8]], "{recorded:?}");
+    }
+}
