@@ -364,6 +364,33 @@ fn changed_texts_are_noticed() {
     resume(&path, &mut around).expect("the texts are back");
 }
 
+/// Fields are called as the recipe says; what a file has in their place is said.
+#[test]
+fn fields_have_the_names_they_are_given() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("pairs.jsonl");
+    let line = |i: usize| {
+        format!(
+            "{{\"question\": \"{i} and\", \"answer\": \" {}\"}}\n",
+            i + 1
+        )
+    };
+    std::fs::write(&file, (0..20).map(line).collect::<String>()).expect("written");
+    let experience = format!("[{{ name = 'a', train = [{:?}] }}]", file);
+    let of = |fields: &str| {
+        let sets = [
+            ("language.fields", fields),
+            ("language.experience", &experience),
+        ];
+        Session::new(&with(&sets), dir.path())
+    };
+    let s = of("{ prompt = 'question', completion = 'answer' }").expect("a session");
+    assert_eq!(s.stream.experiences[0].train.len(), 18);
+    let message = of("{}").err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(message.contains("`question`, `answer`"), "{message}");
+    assert!(message.contains("language.fields"), "{message}");
+}
+
 #[test]
 fn what_makes_no_sense_for_texts_is_refused_with_a_reason() {
     for (change, said) in [
