@@ -8,6 +8,8 @@
 use crate::measure::Measure;
 use crate::variation::Variation;
 use ebb_learn::Recipe;
+use ebb_learn::language::TEXT;
+use ebb_net::NetworkSpec;
 use ebb_space::Number;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +30,18 @@ pub(crate) struct Done {
     pub train_seconds: f64,
     pub method: String,
     pub group: String,
+}
+
+/// Whether a run reads files that its recipe names and says nothing of: data of the user's, texts,
+/// a model.
+fn reads_files(recipe: &Recipe) -> bool {
+    let file = recipe.file();
+    let texts = file.language.iter().flat_map(|l| &l.experience);
+    let mut texts = texts.filter(|e| !e.train.is_empty() || !e.test.is_empty());
+    let own = |name: &str| name == TEXT || ebb_data::catalogue().iter().any(|d| d.name == name);
+    texts.next().is_some()
+        || !own(&file.stream.dataset)
+        || matches!(file.network, NetworkSpec::Pretrained { .. })
 }
 
 /// One file of the folder.
@@ -60,12 +74,7 @@ impl Kept {
         variation: Variation,
         measures: &BTreeMap<String, Measure>,
     ) -> Option<PathBuf> {
-        let file = recipe.file();
-        let texts = file.language.iter().flat_map(|l| &l.experience);
-        if texts
-            .clone()
-            .any(|e| !e.train.is_empty() || !e.test.is_empty())
-        {
+        if reads_files(recipe) {
             return None;
         }
         let mut hasher = blake3::Hasher::new();
@@ -103,5 +112,36 @@ impl Kept {
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
         std::fs::write(&temporary, text)?;
         std::fs::rename(&temporary, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_on_files_of_the_users_are_not_kept() {
+        let kept = |text: &str| {
+            let recipe = Recipe::parse(text, &[]).expect("a recipe");
+            let place = Kept::at("runs");
+            let path = place.path("code", &recipe, Variation::Whole, &BTreeMap::new());
+            path.is_some()
+        };
+        let of = |dataset: &str| format!("stream = {{ dataset = \"{dataset}\" }}");
+        assert!(kept(&of("digits")) && kept(&of("mnist")));
+        assert!(!kept(&of("mine.safetensors")));
+        let texts = |network: &str, experience: &str| {
+            format!(
+                "stream = {{ dataset = \"text\" }}\nnetwork = {{ {network} }}\n\
+                 language = {{ experience = [{{ name = \"a\", {experience} }}] }}"
+            )
+        };
+        let (fresh, world) = (
+            "kind = \"decoder\"",
+            "world = { kind = \"facts\", people = 4 }",
+        );
+        assert!(kept(&texts(fresh, world)));
+        assert!(!kept(&texts(fresh, "train = [\"a.txt\"]")));
+        assert!(!kept(&texts("kind = \"pretrained\", model = \"a\"", world)));
     }
 }

@@ -32,8 +32,8 @@ Examples:
   ebb study run --fast -o verdicts --json | jq '.[] | {id, holds, p_value}'
   ebb study check --fast           what continuous integration runs
 
-A study that is stopped goes on where it was: runs that ended are kept in the data directory, for
-every study that asks for the same run of the same code.";
+A study of arms that is stopped goes on where it was: runs that ended are kept in the data directory,
+for every study that asks for the same run of the same code; runs on files of your own are not.";
 
 #[derive(clap::Subcommand)]
 enum StudyVerb {
