@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 ROWS, POSITIONS, MADE = 2, 256, 64
-TASKS = ("forward", "backward", "adamw", "decode")
+TASKS = ("forward", "backward", "adamw", "lora", "decode")
 if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
     sys.exit(f"say which task: {', '.join(TASKS)}")
 task = sys.argv[1]
@@ -77,9 +77,15 @@ def decode():
     return time.perf_counter() - start
 
 
-if task == "adamw":
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
-run = {"forward": forward, "backward": backward, "adamw": adamw, "decode": decode}[task]
+if task == "lora":
+    import peft
+
+    maps = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    model = peft.get_peft_model(model, peft.LoraConfig(r=16, lora_alpha=16, target_modules=maps))
+if task in ("adamw", "lora"):
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.01)
+run = {"forward": forward, "backward": backward, "adamw": adamw, "lora": adamw, "decode": decode}[task]
 run()  # the first one warms up
 median = statistics.median(run() for _ in range(repeats))
 tokens = ROWS * (MADE - 1) if task == "decode" else ROWS * POSITIONS

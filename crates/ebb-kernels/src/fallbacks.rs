@@ -4,7 +4,7 @@ use crate::attention::{self, Scores};
 use crate::batch_norm::{self, Norm};
 use crate::conv::{self, Shape};
 use crate::linear::{self, Activation, Stored, slice, tensor};
-use crate::{FusedOps, gelu, pool, rotary, row_norm, swiglu};
+use crate::{FusedOps, adapted, gelu, pool, rotary, row_norm, swiglu};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Flex, TensorMetadata};
 
@@ -46,13 +46,28 @@ fn fallbacks_are_the_kernels() {
         same("linear", [y.clone()], [other]);
         let dy = noise(&[5, 3], 4);
         let all = (x.clone(), w.clone(), y.clone(), dy.clone());
-        let (a, b, c) = Flex::linear_backward(all.0, all.1, all.2, all.3, act, stored, true);
+        let (a, b, c) = Flex::linear_backward(all.0, all.1, all.2, all.3, act, stored, [true; 3]);
         let (d, e, f) =
-            linear::composed_backward::<Flex>(x, w, y.clone(), dy.clone(), act, stored, true);
+            linear::composed_backward::<Flex>(x, w, y.clone(), dy.clone(), act, stored, [true; 3]);
         same("linear, back", [a, b, c], [d, e, f]);
         let dz = Flex::by_pre_activation(y.clone(), dy.clone(), act);
         let other = linear::composed_by_pre_activation::<Flex>(y, dy, act);
         same("activation", [dz], [other]);
+    }
+
+    for stored in [Stored::OutIn, Stored::InOut] {
+        let (x, w, b) = (noise(&[5, 7], 1), noise(&[21], 2), noise(&[3], 3));
+        let (down, up, dy) = (noise(&[14], 5), noise(&[6], 6), noise(&[5, 3], 4));
+        let of = || [&x, &w, &b, &down, &up].map(Clone::clone);
+        let (y, u) = adapted::forward(of(), 0.5, stored);
+        let (other, v) = adapted::composed::<Flex>(of(), 0.5, stored);
+        same("adapted", [y, u.clone()], [other, v]);
+        let kept = || [&x, &w, &down, &up, &u].map(Clone::clone);
+        for wants in [[true; 5], [true, false, false, true, true]] {
+            let back = adapted::backward(kept(), dy.clone(), 0.5, stored, wants);
+            let other = adapted::composed_backward::<Flex>(kept(), dy.clone(), 0.5, stored, wants);
+            same("adapted, back", back, other);
+        }
     }
 
     let (g, u, dy) = (noise(&[4, 9], 1), noise(&[4, 9], 2), noise(&[4, 9], 3));

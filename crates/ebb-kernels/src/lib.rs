@@ -5,6 +5,7 @@
 //! bits later evidence rests on. Every operation has a composed fallback for devices other than
 //! the CPU engine and a test against it.
 
+pub mod adapted;
 pub mod attention;
 pub mod batch_norm;
 pub mod conv;
@@ -21,6 +22,7 @@ pub mod slices;
 pub mod swiglu;
 mod vectorised;
 
+pub use adapted::adapted_linear;
 pub use attention::attention;
 pub use batch_norm::{batch_norm, moments};
 pub use conv::convolution;
@@ -53,7 +55,8 @@ pub trait FusedOps: Backend {
     }
 
     /// The gradients `(dx, dw, db)` of [`FusedOps::linear_forward`] from its output `y` and the
-    /// gradient `dy` of it. Where `wants_dx` is false the first is an empty tensor.
+    /// gradient `dy` of it; `y` is not looked at without an activation. What is not wanted is an
+    /// empty tensor.
     fn linear_backward(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
@@ -61,9 +64,58 @@ pub trait FusedOps: Backend {
         dy: FloatTensor<Self>,
         act: Activation,
         stored: Stored,
-        wants_dx: bool,
+        wants: [bool; 3],
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        linear::composed_backward::<Self>(x, w, y, dy, act, stored, wants_dx)
+        linear::composed_backward::<Self>(x, w, y, dy, act, stored, wants)
+    }
+
+    /// The layer of [`adapted_linear`].
+    fn adapted_forward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        scale: f32,
+        stored: Stored,
+    ) -> FloatTensor<Self> {
+        Self::adapted_keeping(x, w, b, down, up, scale, stored).0
+    }
+
+    /// The same, and `scale x Aᵀ`, which its gradient needs.
+    fn adapted_keeping(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        scale: f32,
+        stored: Stored,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        adapted::composed::<Self>([x, w, b, down, up], scale, stored)
+    }
+
+    /// Its gradients by `x`, `w`, `b`, `down` and `up` from the gradient `dy` of its output and
+    /// what was kept. What is not wanted is an empty tensor.
+    fn adapted_backward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        scale: f32,
+        stored: Stored,
+        wants: [bool; 5],
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let kept = [x, w, down, up, u];
+        adapted::composed_backward::<Self>(kept, dy, scale, stored, wants).into()
     }
 
     /// `dy ⊙ act'`, where `act'` follows from the output `y`.

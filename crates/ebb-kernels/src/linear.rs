@@ -6,6 +6,7 @@
 //! is not computed for the first layer.
 
 use crate::FusedOps;
+use crate::adapted;
 use crate::attention::{self, Scores};
 use crate::batch_norm::{self, Norm};
 use crate::conv;
@@ -77,14 +78,14 @@ pub fn fused_linear_of(
 }
 
 /// The weight as `[out, in]`, a view.
-fn weight_of(w: &[f32], inputs: usize, outputs: usize, stored: Stored) -> Mat<'_> {
+pub(crate) fn weight_of(w: &[f32], inputs: usize, outputs: usize, stored: Stored) -> Mat<'_> {
     match stored {
         Stored::OutIn => Mat::new(w, outputs, inputs),
         Stored::InOut => Mat::new(w, inputs, outputs).t(),
     }
 }
 
-fn composed_weight<B: Backend>(
+pub(crate) fn composed_weight<B: Backend>(
     w: FloatTensor<B>,
     inputs: usize,
     outputs: usize,
@@ -136,21 +137,29 @@ pub(crate) fn composed_backward<B: Backend>(
     dy: FloatTensor<B>,
     act: Activation,
     stored: Stored,
-    wants_dx: bool,
+    [wants_dx, wants_dw, wants_db]: [bool; 3],
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let (inputs, outputs) = (x.shape()[1], y.shape()[1]);
+    let (inputs, outputs) = (x.shape()[1], dy.shape()[1]);
     let dz = composed_by_pre_activation::<B>(y, dy, act);
     let turned = |t: FloatTensor<B>| B::float_swap_dims(t, 0, 1);
-    let dw = match stored {
-        Stored::OutIn => B::float_matmul(turned(dz.clone()), x),
-        Stored::InOut => B::float_matmul(turned(x), dz.clone()),
+    let nothing = || B::float_zeros([0].into(), &dz.device(), dz.dtype().into());
+    let dw = match (wants_dw, stored) {
+        (false, _) => nothing(),
+        (true, Stored::OutIn) => B::float_matmul(turned(dz.clone()), x),
+        (true, Stored::InOut) => B::float_matmul(turned(x), dz.clone()),
     };
-    let dw = B::float_reshape(dw, [outputs * inputs].into());
-    let db = B::float_reshape(B::float_sum_dim(dz.clone(), 0), [outputs].into());
-    let dx = if wants_dx {
-        B::float_matmul(dz, composed_weight::<B>(w, inputs, outputs, stored))
-    } else {
-        B::float_zeros([0].into(), &dz.device(), dz.dtype().into())
+    let size = dw.shape().num_elements();
+    let dw = B::float_reshape(dw, [size].into());
+    let db = match wants_db {
+        true => B::float_reshape(B::float_sum_dim(dz.clone(), 0), [outputs].into()),
+        false => nothing(),
+    };
+    let dx = match wants_dx {
+        true => {
+            let w = composed_weight::<B>(w, inputs, outputs, stored);
+            B::float_matmul(dz.clone(), w)
+        }
+        false => nothing(),
     };
     (dx, dw, db)
 }
@@ -176,15 +185,28 @@ pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     )
 }
 
+/// The sum of each column, rows added in their order.
+pub(crate) fn column_sums(rows: &[f32], columns: usize) -> Vec<f32> {
+    let mut sums = vec![0.0f32; columns];
+    pulp::Arch::new().dispatch(|| {
+        for row in rows.chunks_exact(columns.max(1)) {
+            for (sum, &v) in sums.iter_mut().zip(row) {
+                *sum += v;
+            }
+        }
+    });
+    sums
+}
+
 /// `dy ⊙ act'`, in place of `dy` unless somebody else still holds it.
 fn by_pre_activation(y: &FlexTensor, dy: FlexTensor, act: Activation) -> FlexTensor {
     let mut dy = dense(&dy);
-    let y = dense(y);
-    let y = slice(&y);
-    let start = dy.layout().start_offset();
     if act == Activation::Identity {
         return dy;
     }
+    let y = dense(y);
+    let y = slice(&y);
+    let start = dy.layout().start_offset();
     let dz = &mut dy.storage_mut::<f32>()[start..start + y.len()];
     pulp::Arch::new().dispatch(|| match act {
         Activation::Identity => {}
@@ -205,6 +227,32 @@ fn by_pre_activation(y: &FlexTensor, dy: FlexTensor, act: Activation) -> FlexTen
 impl FusedOps for Flex {
     fn by_pre_activation(y: FlexTensor, dy: FlexTensor, act: Activation) -> FlexTensor {
         by_pre_activation(&y, dy, act)
+    }
+
+    fn adapted_keeping(
+        x: FlexTensor,
+        w: FlexTensor,
+        b: FlexTensor,
+        down: FlexTensor,
+        up: FlexTensor,
+        scale: f32,
+        stored: Stored,
+    ) -> (FlexTensor, FlexTensor) {
+        adapted::forward([x, w, b, down, up], scale, stored)
+    }
+
+    fn adapted_backward(
+        x: FlexTensor,
+        w: FlexTensor,
+        down: FlexTensor,
+        up: FlexTensor,
+        u: FlexTensor,
+        dy: FlexTensor,
+        scale: f32,
+        stored: Stored,
+        wants: [bool; 5],
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        adapted::backward([x, w, down, up, u], dy, scale, stored, wants).into()
     }
 
     fn convolution_forward(
@@ -364,33 +412,34 @@ impl FusedOps for Flex {
         dy: FlexTensor,
         act: Activation,
         stored: Stored,
-        wants_dx: bool,
+        [wants_dx, wants_dw, wants_db]: [bool; 3],
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (x, w, y) = (dense(&x), dense(&w), dense(&y));
-        let (n, inputs, outputs) = (x.shape()[0], x.shape()[1], y.shape()[1]);
+        let (x, w) = (dense(&x), dense(&w));
+        let (n, inputs, outputs) = (x.shape()[0], x.shape()[1], dy.shape()[1]);
         let dy = by_pre_activation(&y, dy, act);
         let dz = slice(&dy);
         let dz_mat = Mat::new(dz, n, outputs);
         let x = Mat::new(slice(&x), n, inputs);
-        let dw = match stored {
-            Stored::OutIn => product_of(dz_mat.t(), x),
-            Stored::InOut => product_of(x.t(), dz_mat),
+        let dw = match (wants_dw, stored) {
+            (false, _) => Vec::new(),
+            (true, Stored::OutIn) => product_of(dz_mat.t(), x),
+            (true, Stored::InOut) => product_of(x.t(), dz_mat),
         };
-        let mut db = vec![0.0f32; outputs];
-        pulp::Arch::new().dispatch(|| {
-            for row in dz.chunks_exact(outputs.max(1)) {
-                for (b, &d) in db.iter_mut().zip(row) {
-                    *b += d;
-                }
-            }
-        });
+        let db = match wants_db {
+            true => column_sums(dz, outputs),
+            false => Vec::new(),
+        };
         let dx = if wants_dx {
             let w = weight_of(slice(&w), inputs, outputs, stored);
             tensor(product_of(dz_mat, w), [n, inputs])
         } else {
             tensor(Vec::new(), [0])
         };
-        (dx, tensor(dw, [outputs * inputs]), tensor(db, [outputs]))
+        let vector = |values: Vec<f32>| {
+            let size = values.len();
+            tensor(values, [size])
+        };
+        (dx, vector(dw), vector(db))
     }
 }
 
@@ -409,9 +458,9 @@ impl<B: FusedOps> Backward<B, 3> for Linear {
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (x, w, y, act, stored) = ops.state;
         let dy = grads.consume::<B>(&ops.node);
-        let [to_x, to_w, to_b] = ops.parents;
-        let (dx, dw, db) = B::linear_backward(x, w, y, dy, act, stored, to_x.is_some());
-        for (parent, gradient) in [(to_x, dx), (to_w, dw), (to_b, db)] {
+        let wants = ops.parents.each_ref().map(Option::is_some);
+        let (dx, dw, db) = B::linear_backward(x, w, y, dy, act, stored, wants);
+        for (parent, gradient) in ops.parents.into_iter().zip([dx, dw, db]) {
             if let Some(node) = parent {
                 grads.register::<B>(node.id, gradient);
             }
@@ -432,10 +481,27 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         match Linear.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let y = B::linear_forward(x.clone(), w.clone(), b, act, stored);
-                prep.finish((x, w, y.clone(), act, stored), y)
+                // Without an activation the result is not needed again: it would only be held.
+                let kept = match act {
+                    Activation::Identity => x.clone(),
+                    Activation::Relu | Activation::Tanh => y.clone(),
+                };
+                prep.finish((x, w, kept, act, stored), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, b, act, stored)),
         }
+    }
+
+    fn adapted_forward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        scale: f32,
+        stored: Stored,
+    ) -> FloatTensor<Self> {
+        adapted::tracked::<B, C>([x, w, b, down, up], scale, stored)
     }
 
     fn convolution_forward(

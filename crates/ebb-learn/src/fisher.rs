@@ -36,7 +36,7 @@ const CHUNK: usize = 256;
 /// When a pass fails.
 pub fn fisher(oracle: &mut Oracle, seen: &Seen, request: &FisherRequest) -> Result<Weights> {
     let chosen = seen.sample(request.samples);
-    let sites = oracle.model.network().linear_sites();
+    let sites = oracle.model.linear_sites();
     let by_rows = request.kind.per_example() && sites.is_none();
     let chunk = if by_rows { 1 } else { CHUNK };
     let mut total = Weights::zeros(oracle.model.layout());

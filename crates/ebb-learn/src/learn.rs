@@ -570,7 +570,15 @@ impl Run {
     }
 
     fn steps_with(&self, index: usize, held: usize) -> u64 {
-        let train = &self.s.recipe.file().train;
+        let file = self.s.recipe.file();
+        let train = &file.train;
+        if file
+            .start
+            .as_ref()
+            .is_some_and(|start| index < start.learnt)
+        {
+            return 0;
+        }
         if let Some(steps) = train.steps {
             return steps;
         }
@@ -662,6 +670,12 @@ impl Run {
             for p in &mut self.s.penalties {
                 p.end_of_experience(&mut self.s.oracle, &seen)?;
                 done.push(p.name());
+            }
+            let key = self.s.key.sub("adapter").at(index as u64 + 1);
+            if self.steps_of(index) > 0 && self.s.oracle.model.turn_adapter(key)? {
+                // Its moments were those of the adapter that is gone.
+                self.s.optimizer.reset();
+                done.push("adapter");
             }
             if self.wants_teacher() {
                 self.s.oracle.freeze_teacher();

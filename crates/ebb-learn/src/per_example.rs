@@ -26,7 +26,7 @@ pub fn layers(
     by_logits: impl FnOnce(&[f32]) -> Result<Vec<f32>>,
     mut visit: impl FnMut(&LinearSite, &[f32], &[f32]),
 ) -> Result<bool> {
-    let sites = oracle.model.network().linear_sites();
+    let sites = oracle.model.linear_sites();
     let Some(sites) = sites.filter(|s| s.iter().all(|s| s.positions == 1)) else {
         return Ok(false);
     };

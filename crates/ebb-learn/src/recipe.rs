@@ -15,7 +15,7 @@ use crate::spec::{
     UpdateSpec,
 };
 use ebb_data::{Scenario, StreamSpec};
-use ebb_net::{ActivationKind, HeadKind, NetworkSpec};
+use ebb_net::{ActivationKind, Between, Gate, HeadKind, NetworkSpec};
 use ebb_space::{Carrier, Reference};
 use std::path::Path;
 
@@ -316,6 +316,7 @@ fn check(file: &RecipeFile) -> Result<()> {
     if file.evaluate.every > 0 && file.evaluate.panel == 0 {
         return wrong("`evaluate.panel` must be at least 1 where `evaluate.every` is set".into());
     }
+    check_part(file)?;
     language::check(file)?;
     check_update(file)?;
     check_plugins(file)?;
@@ -323,6 +324,47 @@ fn check(file: &RecipeFile) -> Result<()> {
     check_draws(file)?;
     check_terms(file)?;
     refuse(file)
+}
+
+/// What of the network is trained, and from where.
+fn check_part(file: &RecipeFile) -> Result<()> {
+    let wrong = |reason: &str| {
+        Err(Error::Recipe {
+            reason: reason.to_owned(),
+        })
+    };
+    if let Some(start) = &file.start {
+        if start.run.is_none() && start.state.is_some() {
+            return wrong("`start.state` is a state of `start.run`: name the run");
+        }
+        if start.learnt > 0 && file.data != DataPlan::Sequential {
+            return wrong("`start.learnt` needs experiences one after the other");
+        }
+    }
+    let part = file.adapter.is_some() || !file.train.only.is_empty();
+    if part && file.data == DataPlan::Memory {
+        return wrong(
+            "`data = \"memory\"` begins with a fresh network at each experience, of which a part \
+             alone would never learn: leave `adapter` and `train.only` out",
+        );
+    }
+    let Some(adapter) = &file.adapter else {
+        return Ok(());
+    };
+    adapter.check()?;
+    if adapter.between != Between::Continue && !file.penalty.is_empty() {
+        return wrong(
+            "a penalty pulls the adapter to where it was, and with this `adapter.between` it is \
+             gone by then: `between = \"continue\"`",
+        );
+    }
+    if matches!(adapter.gate, Gate::Answers { .. }) && file.train.checkpoint {
+        return wrong(
+            "ranks that answer the input choose by what is trained, which a checkpointed pass does \
+             not know on its way up: leave `train.checkpoint` out",
+        );
+    }
+    Ok(())
 }
 
 fn check_update(file: &RecipeFile) -> Result<()> {
@@ -367,6 +409,30 @@ fn check_plugins(file: &RecipeFile) -> Result<()> {
     let positive = |x: &f64| *x > 0.0 && x.is_finite();
     for plugin in &file.plugin {
         let reason = match plugin {
+            PluginSpec::SparseGates(s) if !from_zero(s.threshold) || !share(s.dense) => {
+                "a `threshold` from 0 up and a `dense` from 0 to 1".to_owned()
+            }
+            PluginSpec::SwitchPrice(s) if !from_zero(s.lambda) || !share(s.warmup) => {
+                "a `lambda` from 0 up and a `warmup` from 0 to 1".to_owned()
+            }
+            PluginSpec::KeyElements(s) if !from_zero(s.lambda) || !share(s.share) => {
+                "a `lambda` from 0 up and a `share` from 0 to 1".to_owned()
+            }
+            PluginSpec::SparseGates(_)
+            | PluginSpec::SwitchPrice(_)
+            | PluginSpec::KeyElements(_)
+                if file.adapter.is_none() =>
+            {
+                "a table `adapter`, on which it acts".to_owned()
+            }
+            PluginSpec::KeyElements(_)
+                if file
+                    .adapter
+                    .as_ref()
+                    .is_some_and(|a| a.between != Between::Merge) =>
+            {
+                "`adapter.between = \"merge\"`".to_owned()
+            }
             PluginSpec::Gss(s) if s.rows == 0 || s.compared == 0 => {
                 "`compared` and `rows` of at least 1".to_owned()
             }

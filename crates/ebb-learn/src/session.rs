@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    agem::AGem, centre::Centres, clnp::Clnp, cuber::Cuber, dgr::Generator, ewc::Ewc,
-    fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm, gss::Gss,
-    hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys, l2::L2,
-    mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, prd::PrototypePull, protocl::ProtoCl,
-    psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh, remind::Remind,
-    rer::Relational, rkd::TwoLevels, rmn::Relevance, sharp::Sharp, si::Si, views::ViewBatch,
-    zeroth::ZerothOrder,
+    agem::AGem, centre::Centres, clnp::Clnp, codyra::SparseGates, cuber::Cuber, dgr::Generator,
+    ewc::Ewc, fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm,
+    gss::Gss, hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys,
+    l2::L2, mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, prd::PrototypePull,
+    protocl::ProtoCl, psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh,
+    reg_lora::KeyElements, remind::Remind, rer::Relational, rkd::TwoLevels, rmn::Relevance,
+    selective_lora::SwitchPrice, sharp::Sharp, si::Si, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -24,7 +24,7 @@ use burn::tensor::Device;
 use ebb_data::{Item, Stream};
 use ebb_memory::Payload;
 use ebb_net::Model;
-use ebb_record::{ForgettingEvents, State, StateWriter};
+use ebb_record::{ForgettingEvents, RunDir, State, StateWriter};
 use ebb_space::{Key, Mask, Weights};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -60,6 +60,9 @@ pub(crate) struct Progress {
     #[serde(default)]
     plugins: Vec<(Vec<String>, serde_json::Value)>,
     frozen: bool,
+    /// Adapters of earlier experiences that were merged or kept.
+    #[serde(default)]
+    pub(crate) adapters: usize,
     /// Of a stream of text: which texts, since their files may change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) texts: Option<String>,
@@ -106,16 +109,47 @@ impl Session {
     /// # Errors
     /// When the data cannot be had or the recipe does not fit it.
     pub fn new(recipe: &Recipe, data_dir: &Path) -> Result<Self> {
+        Self::showing(recipe, data_dir, Ok)
+    }
+
+    /// The same on what `show` makes of the recipe's stream.
+    ///
+    /// # Errors
+    /// As [`Session::new`], and those of `show`.
+    pub fn showing(
+        recipe: &Recipe,
+        data_dir: &Path,
+        show: impl FnOnce(Stream) -> Result<Stream>,
+    ) -> Result<Self> {
         let file = recipe.file();
         if file.language.is_some() {
             let (language, stream) = crate::language::open(recipe, data_dir)?;
-            let stream = plan(stream, file.data);
+            let stream = plan(show(stream)?, file.data);
             check(&stream)?;
-            return Self::with(recipe, Arc::new(stream), language.model);
+            return Self::with(recipe, Arc::new(stream), language.model)?.begun(data_dir);
         }
-        let stream = plan(file.stream.build(data_dir, file.seed)?, file.data);
+        let stream = plan(show(file.stream.build(data_dir, file.seed)?)?, file.data);
         check(&stream)?;
-        Self::on(recipe, Arc::new(stream))
+        Self::on(recipe, Arc::new(stream))?.begun(data_dir)
+    }
+
+    /// With the weights of the run that the recipe begins from, if it names one.
+    fn begun(mut self, data_dir: &Path) -> Result<Self> {
+        let start = self.recipe.file().start.as_ref();
+        let named = start.and_then(|start| Some((start.run.clone()?, start.state.clone())));
+        if let Some((run, state)) = named {
+            let model = model_of_run(Path::new(&run), state.as_deref(), data_dir)?;
+            self.oracle.model.set_whole(&model.merged_weights()?)?;
+        }
+        Ok(self)
+    }
+
+    /// Begins with these weights of the whole network in the place of its own.
+    ///
+    /// # Errors
+    /// When they belong to another network.
+    pub fn begin_with(&mut self, weights: &Weights) -> Result<()> {
+        Ok(self.oracle.model.set_whole(weights)?)
     }
 
     /// The same on a stream that is already built.
@@ -148,6 +182,7 @@ impl Session {
         let file = recipe.file();
         let key = Key::new(file.seed, "learn");
         let outputs = outputs(&stream);
+        begin_part(&mut model, file)?;
         let optimizer = Optimizer::new(recipe.optimizer(), model.layout());
         let class_sets = ClassSets::at(&stream, 0, file.train.classes);
         let replay = match &file.memory {
@@ -206,10 +241,14 @@ impl Session {
                 .map(|k| (vectors(k), k.note.clone()))
                 .collect(),
             frozen: self.frozen.is_some(),
+            adapters: self.oracle.model.turned().len(),
             texts: self.texts(),
         };
         let json = serde_json::to_vec_pretty(&progress);
         state.file("progress.json", &json.map_err(unwritable("progress.json"))?)?;
+        for (i, earlier) in self.oracle.model.turned().iter().enumerate() {
+            state.weights(&adapter_file(i), &[("", earlier)])?;
+        }
         let moments: Vec<(&str, &Weights)> = self.optimizer.state().collect();
         if !moments.is_empty() {
             state.weights("optimizer.safetensors", &moments)?;
@@ -290,6 +329,7 @@ impl Session {
             ));
         }
         let load = |name: &str| ebb_record::load_weights(&state.path(name), &layout);
+        take_in(&mut self.oracle.model, state, progress.adapters)?;
         self.oracle.model.set_weights(&state.weights(&layout)?)?;
         let buffers = self.oracle.model.buffers().layout().clone();
         if !buffers.is_empty() {
@@ -412,7 +452,14 @@ impl Session {
         let memory = self.replay.as_ref().map_or(0, |r| r.memory.bytes());
         let plugins: u64 = self.plugins.iter().map(|p| p.bytes()).sum();
         let frozen = self.frozen.as_ref().map_or(0, |(_, w)| weights(w));
-        (penalties + teacher + memory + frozen) as u64 + plugins
+        let adapters = self
+            .oracle
+            .model
+            .turned()
+            .iter()
+            .map(weights)
+            .sum::<usize>();
+        (penalties + teacher + memory + frozen + adapters) as u64 + plugins
     }
 
     /// New rows a step of experience `index`: the batch, less what replay displaces.
@@ -452,6 +499,52 @@ fn penalty(spec: &PenaltySpec) -> Box<dyn Penalty> {
     }
 }
 
+/// The model that a run came to: at `state`, or as it is now.
+///
+/// # Errors
+/// When the run cannot be read or has no such state.
+pub fn model_of_run(run: &Path, state: Option<&str>, data_dir: &Path) -> Result<Model> {
+    let dir = RunDir::open(run)?;
+    let recipe = Recipe::parse(&dir.recipe()?, &[])?;
+    if recipe.file().language.is_some() {
+        // It takes the run's lock itself.
+        drop(dir);
+        return Ok(crate::language::of_run(run, state, data_dir)?.model);
+    }
+    let head = dir.states().head().map(|s| s.id.clone());
+    let id = state.map(str::to_owned).or(head);
+    let id = id.ok_or_else(|| Error::Recipe {
+        reason: format!("the run `{}` has no state yet", run.display()),
+    })?;
+    let mut session = Session::new(&recipe, data_dir)?;
+    session.restore(&dir.states().checkout(&id)?)?;
+    Ok(session.oracle.model)
+}
+
+/// The part of a model that a recipe trains, if that is not the whole.
+pub(crate) fn begin_part(model: &mut Model, file: &RecipeFile) -> Result<()> {
+    let only = &file.train.only;
+    if !only.is_empty() || file.adapter.is_some() {
+        let key = Key::new(file.seed, "learn").sub("adapter").at(0);
+        model.train_part(only, file.adapter.as_ref(), key)?;
+    }
+    Ok(())
+}
+
+/// Gives a model the adapters of the earlier experiences of a saved state.
+pub(crate) fn take_in(model: &mut Model, state: &State, adapters: usize) -> Result<()> {
+    let layout = model.layout().clone();
+    for i in model.turned().len()..adapters {
+        let path = state.path(&adapter_file(i));
+        model.take_in(ebb_record::load_weights(&path, &layout)?)?;
+    }
+    Ok(())
+}
+
+fn adapter_file(turn: usize) -> String {
+    format!("adapter-{turn}.safetensors")
+}
+
 fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
     match spec {
         PluginSpec::Mir(s) => Box::new(Mir::new(s.clone())),
@@ -485,6 +578,9 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Mvp(s) => Box::new(Mvp::new(s.clone())),
         PluginSpec::ProtoCl(s) => Box::new(ProtoCl::new(s.clone())),
         PluginSpec::QuantileRisk(s) => Box::new(QuantileRisk::new(s.clone())),
+        PluginSpec::SparseGates(s) => Box::new(SparseGates::new(s.clone())),
+        PluginSpec::SwitchPrice(s) => Box::new(SwitchPrice::new(s.clone())),
+        PluginSpec::KeyElements(s) => Box::new(KeyElements::new(s.clone())),
     }
 }
 

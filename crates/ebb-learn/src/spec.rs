@@ -4,7 +4,7 @@
 
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::schedule::Schedule;
-use ebb_net::NetworkSpec;
+use ebb_net::{AdapterSpec, NetworkSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -36,6 +36,12 @@ pub struct RecipeFile {
     /// The texts of a stream of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<crate::language::LanguageSpec>,
+    /// What the model has behind it when the run begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartSpec>,
+    /// A low-rank adapter, which is trained in the place of the network's own weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterSpec>,
     /// How it is trained.
     #[serde(default)]
     pub train: TrainSpec,
@@ -91,9 +97,27 @@ pub struct Parts {
     /// What acts at the events of the run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugin: Vec<PluginSpec>,
+    /// A low-rank adapter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterSpec>,
     /// Over what a mean is taken, where the method's paper fixes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reduction: Option<ReductionSpec>,
+}
+
+/// What a model has behind it when its run begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct StartSpec {
+    /// A run whose weights it begins with; its network must be the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// A state of that run (the present one, if left out).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The first experiences that it knows already: they are not trained; what a method does at
+    /// the end of an experience (fill its memory, measure what mattered, freeze a teacher) is done.
+    pub learnt: usize,
 }
 
 /// What of the stream a model sees at once.
@@ -441,6 +465,12 @@ pub enum PluginSpec {
     ProtoCl(crate::methods::protocl::ProtoClSettings),
     /// Descends on a quantile of the environments' risks.
     QuantileRisk(crate::methods::quantile::QuantileSettings),
+    /// Pulls the gates of an adapter's ranks to 0 (CoDyRA).
+    SparseGates(crate::methods::codyra::SparseGatesSettings),
+    /// Puts a price on the switches of adapters (selective LoRA).
+    SwitchPrice(crate::methods::selective_lora::SwitchPriceSettings),
+    /// Keeps an adapter small where earlier ones were large (RegLoRA).
+    KeyElements(crate::methods::reg_lora::KeyElementsSettings),
 }
 
 impl PluginSpec {
@@ -563,6 +593,10 @@ pub struct TrainSpec {
     pub clip: Option<f64>,
     /// Paths (with `*`) that stay bit for bit as they are from the second experience on.
     pub freeze: Vec<String>,
+    /// Paths (with `*`) of the only parameters that are trained at all (beside an adapter's): the
+    /// others have neither gradients nor moments. Left out: every parameter, or the adapter alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// Examples in one pass of a language model: a step goes through its rows in parts of this
     /// size and adds the gradients up, to the step that all of them at once would make.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -606,6 +640,7 @@ impl Default for TrainSpec {
             schedule: Schedule::default(),
             clip: None,
             freeze: Vec::new(),
+            only: Vec::new(),
             micro_batch: None,
             checkpoint: false,
         }

@@ -234,6 +234,125 @@ fn methods_run_on_texts_and_resume_exactly() {
     }
 }
 
+/// Stops a run at a step.
+struct StopAt<'a>(u64, &'a AtomicBool);
+
+impl ebb_learn::Progress for StopAt<'_> {
+    fn step(&mut self, step: u64, _: f64, _: usize) {
+        if step == self.0 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Adapters, too, and those that were merged or kept before the stop are taken in again.
+#[test]
+fn adapters_resume_exactly_and_the_rest_keeps_its_bits() {
+    let go = AtomicBool::new(false);
+    for (method, turned) in [
+        ("method = \"lora\"", 0),
+        (
+            "method = \"lora\"\nwith = { between = \"merge\", on = [\"*.q_proj\"] }",
+            1,
+        ),
+        ("method = \"codyra\"\nwith = { threshold = 0.2 }", 1),
+        ("method = \"selective-lora\"\nwith = { lambda = 50.0 }", 0),
+        ("method = \"reg-lora\"", 1),
+        ("method = \"mora\"\nwith = { top = 3, reserved = 1 }", 1),
+        (
+            "method = \"er\"\nwith = { capacity = 20 }\nadapter = { rank = 2 }",
+            0,
+        ),
+        (
+            "method = \"ewc\"\nwith = { fisher = \"empirical\", samples = 8 }\nadapter = {}",
+            0,
+        ),
+        ("method = \"lwf\"\nadapter = { between = \"merge\" }", 1),
+    ] {
+        let recipe = recipe(method);
+        let whole = run(&recipe, None, &go).unwrap_or_else(|e| panic!("{method}: {e}"));
+        let weights = whole.oracle.model.weights();
+        assert_eq!(whole.oracle.model.turned().len(), turned, "{method}");
+        // Only linear maps of blocks were adapted.
+        if method.starts_with("method = \"lora\"") {
+            let merged = whole.oracle.model.merged_weights().expect("a matrix");
+            let fresh = session(&recipe)
+                .oracle
+                .model
+                .merged_weights()
+                .expect("it adds 0");
+            for (entry, values) in merged.iter() {
+                let path = &entry.path;
+                let same = Some(values) == fresh.get(path);
+                let on = if turned == 1 { ".q_proj." } else { "_proj." };
+                assert_eq!(same, !path.contains(on), "{method}: {path}");
+            }
+        }
+
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("run");
+        let stop = AtomicBool::new(false);
+        let temp = std::env::temp_dir();
+        let mut around = Around {
+            data_dir: &temp,
+            progress: &mut StopAt(9, &stop),
+            stop: &stop,
+        };
+        let stopped = learn_keeping(session(&recipe), Some(&path), &mut around);
+        assert!(
+            matches!(stopped, Err(Error::Interrupted { step: 9, .. })),
+            "{method}"
+        );
+        stop.store(false, Ordering::Relaxed);
+        let mut around = Around {
+            data_dir: &temp,
+            progress: &mut Silent,
+            stop: &stop,
+        };
+        resume(&path, &mut around).unwrap_or_else(|e| panic!("{method}: {e}"));
+        let mut model = language::of_run(&path, None, &temp).expect("the model of the run");
+        let same = model.model.weights().as_slice() == weights.as_slice();
+        assert!(same, "{method}: a stopped run came to other weights");
+        let start = ebb_lm::Start {
+            example: 0,
+            tokens: model.prompt("The home of").expect("tokens"),
+        };
+        let texts = model.write(
+            &[start],
+            &ebb_lm::Writing {
+                most: 3,
+                ..Default::default()
+            },
+            |_, _| {},
+        );
+        assert!(texts.expect("a text")[0].tokens.len() <= 3);
+    }
+}
+
+/// A run may begin with another's weights, and with experiences that those know already.
+#[test]
+fn a_run_goes_on_from_another() {
+    let go = AtomicBool::new(false);
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = dir.path().join("base");
+    let first = run(&recipe("method = \"finetune\""), Some(&base), &go).expect("a run");
+    let text = format!(
+        "method = \"er\"\nwith = {{ capacity = 20 }}\nstart = {{ run = {:?}, learnt = 1 }}",
+        base.display().to_string()
+    );
+    let with = recipe(&text);
+    let begun = session(&with);
+    let values = |model: &ebb_net::Model| model.weights().as_slice().to_vec();
+    let base = values(&first.oracle.model);
+    assert_eq!(values(&begun.oracle.model), base);
+    let out = dir.path().join("more");
+    let more = run(&with, Some(&out), &go).expect("a run");
+    assert_eq!(more.position.step, 6, "the first experience takes no step");
+    assert_ne!(values(&more.oracle.model), base);
+    let again = language::of_run(&out, None, &std::env::temp_dir()).expect("its model");
+    assert_eq!(values(&again.model), values(&more.oracle.model));
+}
+
 /// What is held out belongs to the data: runs with other seeds are measured on the same texts.
 #[test]
 fn every_seed_is_measured_on_the_same_texts() {

@@ -2,10 +2,13 @@
 
 use crate::error::{Error, Result};
 use burn::tensor::Device;
-use ebb_hub::{Adapter, ChatOptions, Folder, FolderWriter, Gguf, Message, Tensors, Tokenizer};
-use ebb_net::{Decoder, DecoderConfig, Model};
+use ebb_hub::{
+    Adapter, AdapterConfig, ChatOptions, Folder, FolderWriter, Gguf, Message, Tensors, Tokenizer,
+};
+use ebb_net::{Decoder, DecoderConfig, Model, Stored};
 use ebb_space::{Key, Weights};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -176,9 +179,33 @@ impl LanguageModel {
     /// [`Error::Hub`] when the folder holds no adapter, or one of another model.
     pub fn merge_adapter(&mut self, folder: impl AsRef<Path>) -> Result<()> {
         let adapter = Adapter::open(folder)?;
-        let mut weights = self.model.weights();
+        let mut weights = self.model.merged_weights()?;
         adapter.merge_into(&mut weights)?;
-        Ok(self.model.set_weights(&weights)?)
+        Ok(self.model.set_whole(&weights)?)
+    }
+
+    /// Writes what an adapter learned as a folder that PEFT loads; `base` is the model it belongs
+    /// to, by the name that PEFT finds it under.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a model without an adapter, [`Error::Net`] for one whose ranks answer
+    /// the input, [`Error::Hub`] if the folder holds one already or cannot be written.
+    pub fn save_adapter(&self, folder: impl AsRef<Path>, base: Option<&str>) -> Result<()> {
+        let factors = self.model.adapter_factors()?;
+        let Some(first) = factors.first() else {
+            return Err(Error::Request(
+                "the run trained no adapter: leave `--adapter` out to write the whole model".into(),
+            ));
+        };
+        let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+        let modules: BTreeSet<String> = factors.iter().map(|f| last(&f.map.path)).collect();
+        let alpha = f64::from(first.scale) * first.rank as f64;
+        let mut config = AdapterConfig::new(first.rank, alpha, modules.iter().map(String::as_str));
+        config.fan_in_fan_out = first.map.stored == Stored::InOut;
+        config.base_model_name_or_path = base.map(str::to_owned);
+        let factors = factors.into_iter();
+        let factors = factors.map(|f| (f.map.path, f.map.inputs, f.down, f.up));
+        Ok(Adapter::new(config, factors)?.write(folder)?)
     }
 
     /// Where it was read from.
@@ -212,7 +239,7 @@ impl LanguageModel {
     /// # Errors
     /// [`Error::Hub`] if the folder is there already or cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
-        self.save_weights(folder, &self.model.weights())
+        self.save_weights(folder, &self.model.merged_weights()?)
     }
 
     /// The same with other weights of this network.

@@ -4,6 +4,7 @@
 //! network with its parameters. Nothing here trains.
 
 pub mod activation;
+pub mod adapter;
 pub mod cnn;
 pub mod decoder;
 mod heads;
@@ -14,6 +15,7 @@ pub mod mlp;
 pub mod model;
 pub mod network;
 pub mod norm;
+pub mod params;
 pub mod resnet;
 pub mod spec;
 pub mod taps;
@@ -23,12 +25,15 @@ pub mod vae;
 mod word_or_table;
 
 pub use activation::ActivationKind;
+pub use adapter::{AdapterSpec, Between, Gate, LinearMap};
 pub use burn::tensor::Device;
 pub use decoder::{Decoder, DecoderConfig, Packing};
+pub use ebb_kernels::Stored;
 pub use heads::{HeadKind, HeadPlan};
 pub use init::Init;
 pub use model::{Leaves, Model};
 pub use network::{LinearSite, Mode, Network, Output, Pass, Seed, Seeded};
+pub use params::{Factors, Params};
 pub use spec::NetworkSpec;
 pub use taps::Taps;
 pub use task_mlp::{TaskMlp, TaskWeights};

@@ -4,11 +4,12 @@
 //! `layers.{i}.pre`, `layers.{i}.out`, and the heads'.
 
 use crate::activation::{ActivationKind, dropout};
+use crate::adapter::LinearMap;
 use crate::heads::{HeadPlan, Heads, unit_rows};
 use crate::init::Init;
 use crate::network::{LinearSite, Network, Output, Pass};
 use burn::tensor::Tensor;
-use ebb_kernels::{Activation, fused_linear};
+use ebb_kernels::{Activation, Stored, fused_linear};
 use ebb_space::{Key, Layout, Weights};
 use std::sync::Arc;
 
@@ -127,9 +128,20 @@ impl Network for Mlp {
             let (w, b) = (self.weight(i, pass), pass.param(2 * i + 1));
             // A tap between the product and its activation takes the fused pair apart.
             h = match self.activation.fused() {
-                Some(act) if !pass.taps.wants(&n.pre) => fused_linear(h, w, b, act),
+                Some(act) if !pass.taps.wants(&n.pre) && !pass.adapts(2 * i) => {
+                    fused_linear(h, w, b, act)
+                }
                 _ => {
-                    let z = fused_linear(h, w, b, Activation::Identity);
+                    let z = match pass.adapts(2 * i) {
+                        true => pass.linear(
+                            h,
+                            2 * i,
+                            Some(2 * i + 1),
+                            self.widths[i + 1],
+                            Stored::OutIn,
+                        ),
+                        false => fused_linear(h, w, b, Activation::Identity),
+                    };
                     self.activation.apply(pass.taps.at(&n.pre, z))
                 }
             };
@@ -156,6 +168,23 @@ impl Network for Mlp {
         std::iter::once("input".to_owned())
             .chain(layers.flat_map(|n| [n.input.clone(), n.pre.clone(), n.out.clone()]))
             .chain(self.heads.taps())
+            .collect()
+    }
+
+    /// The hidden layers, unless their weights are standardised.
+    fn linear_maps(&self) -> Vec<LinearMap> {
+        if self.standardise {
+            return Vec::new();
+        }
+        let layers = self.widths.windows(2).enumerate();
+        layers
+            .map(|(i, w)| LinearMap {
+                path: format!("layers.{i}"),
+                weight: 2 * i,
+                inputs: w[0],
+                outputs: w[1],
+                stored: Stored::OutIn,
+            })
             .collect()
     }
 

@@ -1,6 +1,8 @@
 //! A network with its parameters.
 
-use crate::network::{Mode, Network, Output, Pass, Seed, Seeded};
+use crate::adapter::AdapterSpec;
+use crate::network::{LinearSite, Mode, Network, Output, Pass, Seed, Seeded};
+use crate::params::{Factors, Params};
 use crate::taps::Taps;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use ebb_kernels::slices;
@@ -8,10 +10,13 @@ use ebb_space::{Key, Layout, Weights};
 use std::sync::Arc;
 
 /// A network, its parameters as tensors on a device, and its running statistics.
+///
+/// What is trained may be a part of the network ([`Model::train_part`]): its layout, weights and
+/// gradients are then those of that part, and the rest is frozen and shared between clones.
 #[derive(Debug)]
 pub struct Model {
     network: Arc<dyn Network>,
-    params: Vec<Tensor<1>>,
+    params: Params,
     buffers: Weights,
     device: Device,
 }
@@ -20,14 +25,14 @@ pub struct Model {
 ///
 /// Drop them before the parameters are changed: a shared buffer would be copied, not updated in
 /// place.
-pub struct Leaves(Vec<Tensor<1>>);
+pub struct Leaves(Params);
 
 impl Leaves {
     /// Moves the gradients into `into` (same layout). A parameter the graph never reached gets 0.
     pub fn collect(self, gradients: &mut Gradients, into: &mut Weights) {
         let layout = into.layout().clone();
         let values = into.as_mut_slice();
-        for (leaf, entry) in self.0.iter().zip(layout.entries()) {
+        for (leaf, entry) in self.0.trained().into_iter().zip(layout.entries()) {
             let target = &mut values[entry.range.clone()];
             match leaf.grad_remove(gradients) {
                 Some(g) => slices::read(&g, |g| slices::copy(g, target)),
@@ -41,10 +46,9 @@ impl Model {
     /// A freshly initialised model; a pure function of `network` and `key`.
     pub fn new(network: Arc<dyn Network>, key: Key, device: &Device) -> Self {
         let (weights, buffers) = network.initialise(key);
-        let params = tensors(&weights, device);
         Self {
             network,
-            params,
+            params: Params::new(&weights, device),
             buffers,
             device: device.clone(),
         }
@@ -66,9 +70,88 @@ impl Model {
         &self.network
     }
 
-    /// Paths and shapes of the parameters.
+    /// Paths and shapes of what is trained: of every parameter, unless a part was chosen.
     pub fn layout(&self) -> &Arc<Layout> {
-        self.network.layout()
+        let whole = || self.network.layout();
+        self.params.layout().unwrap_or_else(whole)
+    }
+
+    /// From now on what is trained are the parameters that match one of `only`, and the low-rank
+    /// updates of an adapter; everything else stays bit for bit as it is.
+    ///
+    /// # Errors
+    /// When a pattern matches nothing, or the network has no linear maps to adapt.
+    pub fn train_part(
+        &mut self,
+        only: &[String],
+        adapter: Option<&AdapterSpec>,
+        key: Key,
+    ) -> crate::Result<()> {
+        let (maps, layout) = (self.network.linear_maps(), self.network.layout().clone());
+        (self.params).train_part(&layout, only, adapter, maps, key, &self.device)
+    }
+
+    /// Replaces every parameter of the network, trained or not; low-rank updates stay.
+    ///
+    /// # Errors
+    /// When the weights have another layout than the network.
+    pub fn set_whole(&mut self, weights: &Weights) -> crate::Result<()> {
+        same_layout(self.network.layout(), weights.layout())?;
+        self.params.set_all(weights, &self.device);
+        Ok(())
+    }
+
+    /// The linear layers, if they hold everything that is trained.
+    pub fn linear_sites(&self) -> Option<Vec<LinearSite>> {
+        match self.trains_part() {
+            true => None,
+            false => self.network.linear_sites(),
+        }
+    }
+
+    /// Whether an adapter or another part of the parameters is trained, and not all.
+    pub fn trains_part(&self) -> bool {
+        self.params.layout().is_some()
+    }
+
+    /// The end of an experience: an adapter is merged into the weights, or its ranks are kept, as
+    /// it says, and a fresh one begins, a pure function of `key`. Whether one did.
+    ///
+    /// # Errors
+    /// When it cannot be merged.
+    pub fn turn_adapter(&mut self, key: Key) -> crate::Result<bool> {
+        self.params.turn(self.weights(), key, &self.device)
+    }
+
+    /// What was trained before each turn of the adapter, oldest first.
+    pub fn turned(&self) -> &[Weights] {
+        self.params.turned()
+    }
+
+    /// Takes in what was trained before a turn that a saved state had behind it; in the order of
+    /// the turns, on a model that has none.
+    ///
+    /// # Errors
+    /// When the values have another layout.
+    pub fn take_in(&mut self, trained: Weights) -> crate::Result<()> {
+        same_layout(self.layout(), trained.layout())?;
+        self.params.take_in(trained, &self.device)
+    }
+
+    /// Every parameter of the network, with low-rank updates added where they stand.
+    ///
+    /// # Errors
+    /// When the updates depend on the input.
+    pub fn merged_weights(&self) -> crate::Result<Weights> {
+        self.params.merged(self.network.layout())
+    }
+
+    /// What the adapter did to each map, with what was merged before.
+    ///
+    /// # Errors
+    /// When the updates depend on the input.
+    pub fn adapter_factors(&self) -> crate::Result<Vec<Factors>> {
+        self.params.factors()
     }
 
     /// Where the parameters live.
@@ -76,29 +159,29 @@ impl Model {
         &self.device
     }
 
-    /// A copy of the parameters.
+    /// A copy of what is trained.
     pub fn weights(&self) -> Weights {
         let mut weights = Weights::zeros(self.layout());
         self.copy_weights(&mut weights);
         weights
     }
 
-    /// Copies the parameters into `into` (same layout).
+    /// Copies what is trained into `into` (same layout).
     pub fn copy_weights(&self, into: &mut Weights) {
         let layout = self.layout().clone();
         let values = into.as_mut_slice();
-        for (p, entry) in self.params.iter().zip(layout.entries()) {
+        for (p, entry) in self.params.trained().into_iter().zip(layout.entries()) {
             slices::read(p, |p| values[entry.range.clone()].copy_from_slice(p));
         }
     }
 
-    /// Replaces the parameters.
+    /// Replaces what is trained.
     ///
     /// # Errors
     /// When the weights have another layout.
     pub fn set_weights(&mut self, weights: &Weights) -> crate::Result<()> {
         same_layout(self.layout(), weights.layout())?;
-        for (p, (_, values)) in self.params.iter_mut().zip(weights.iter()) {
+        for (p, (_, values)) in self.params.trained_mut().into_iter().zip(weights.iter()) {
             slices::write(p, |p| p.copy_from_slice(values));
         }
         Ok(())
@@ -119,22 +202,18 @@ impl Model {
         Ok(())
     }
 
-    /// Changes every parameter in place: `f` gets its index in the layout and its values.
+    /// Changes every trained tensor in place: `f` gets its index in the layout and its values.
     pub fn update(&mut self, mut f: impl FnMut(usize, &mut [f32])) {
-        for (i, p) in self.params.iter_mut().enumerate() {
+        for (i, p) in self.params.trained_mut().into_iter().enumerate() {
             slices::write(p, |values| f(i, values));
         }
     }
 
-    /// Makes the parameters (or `at`, if given) leaves of a new graph.
+    /// Makes what is trained (or `at`, if given) leaves of a new graph.
     pub fn leaves(&self, at: Option<&Weights>) -> Leaves {
-        let track = |p: Tensor<1>| p.autodiff().require_grad();
         Leaves(match at {
-            None => self.params.iter().cloned().map(track).collect(),
-            Some(weights) => tensors(weights, &self.device)
-                .into_iter()
-                .map(track)
-                .collect(),
+            None => self.params.tracked(),
+            Some(weights) => self.params.at(weights, &self.device).tracked(),
         })
     }
 
@@ -209,20 +288,11 @@ impl Clone for Model {
     fn clone(&self) -> Self {
         Self {
             network: self.network.clone(),
-            params: tensors(&self.weights(), &self.device),
+            params: self.params.copied(),
             buffers: self.buffers.clone(),
             device: self.device.clone(),
         }
     }
-}
-
-fn tensors(weights: &Weights, device: &Device) -> Vec<Tensor<1>> {
-    weights
-        .iter()
-        .map(|(_, values)| {
-            Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
-        })
-        .collect()
 }
 
 fn same_layout(mine: &Arc<Layout>, other: &Arc<Layout>) -> crate::Result<()> {

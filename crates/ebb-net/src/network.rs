@@ -1,7 +1,10 @@
 //! What a network is: names, shapes and a forward pass.
 
+use crate::adapter::{self, LinearMap};
+use crate::params::Params;
 use crate::taps::Taps;
 use burn::tensor::Tensor;
+use ebb_kernels::{Activation, Stored, fused_linear_of};
 use ebb_space::{Key, Layout, Weights};
 use std::sync::Arc;
 
@@ -36,8 +39,8 @@ pub type Seeded = Result<(), ebb_space::Error>;
 
 /// One pass through a network: its parameters, what is tapped, and the mode.
 pub struct Pass<'a> {
-    /// The parameters in the order of the network's layout, flat.
-    pub params: &'a [Tensor<1>],
+    /// The network's parameters.
+    pub params: &'a Params,
     /// Running statistics; training passes update them.
     pub buffers: &'a mut Weights,
     /// The activations asked for.
@@ -49,7 +52,34 @@ pub struct Pass<'a> {
 impl Pass<'_> {
     /// The parameter at `index`, flat.
     pub fn param(&self, index: usize) -> Tensor<1> {
-        self.params[index].clone()
+        self.params.get(index)
+    }
+
+    /// Whether a low-rank update stands beside the weight at `weight` of the layout.
+    pub fn adapts(&self, weight: usize) -> bool {
+        self.params.bank(weight).is_some()
+    }
+
+    /// `x wᵀ + b` for `x` `[n, in]` and the weight at `weight` of the layout, with the low-rank
+    /// update that stands beside it, if one does. Without a bias, `b` is zeros.
+    pub fn linear(
+        &self,
+        x: Tensor<2>,
+        weight: usize,
+        bias: Option<usize>,
+        outputs: usize,
+        stored: Stored,
+    ) -> Tensor<2> {
+        let w = self.param(weight);
+        let none = || Tensor::zeros([outputs], &x.device().without_autodiff());
+        let b = bias.map_or_else(none, |b| self.param(b));
+        match self.params.bank(weight) {
+            None => fused_linear_of(x, w, b, Activation::Identity, stored),
+            Some(bank) => {
+                let training = matches!(self.mode, Mode::Train { .. });
+                adapter::forward(bank, x, w, b, training)
+            }
+        }
     }
 }
 
@@ -111,16 +141,21 @@ pub trait Network: Send + Sync + std::fmt::Debug {
     /// A forward and a backward pass that keep the inputs of blocks alone and compute what lies
     /// within a second time. `seed` makes the gradient by logits and, where it is wanted, by
     /// features from the output, and may fail; `collect` gets gradients by the number of their
-    /// parameter, some parameters more than once, and adds them up. Networks that cannot do it
+    /// trained tensor, some more than once, and adds them up. Networks that cannot do it
     /// answer `None` and call nothing.
     fn checkpointed(
         &self,
         _x: Tensor<2>,
-        _params: &[Tensor<1>],
+        _params: &Params,
         _seed: Seed,
         _collect: &mut dyn FnMut(usize, Tensor<1>),
     ) -> Option<Seeded> {
         None
+    }
+
+    /// The linear maps that a low-rank update may stand beside.
+    fn linear_maps(&self) -> Vec<LinearMap> {
+        Vec::new()
     }
 
     /// The linear layers, if they hold *all* parameters; otherwise per-example statistics go

@@ -71,10 +71,11 @@ impl Kept {
         &self,
         code: &str,
         recipe: &Recipe,
+        start: Option<&Recipe>,
         variation: Variation,
         measures: &BTreeMap<String, Measure>,
     ) -> Option<PathBuf> {
-        if reads_files(recipe) {
+        if reads_files(recipe) || start.is_some_and(reads_files) {
             return None;
         }
         let mut hasher = blake3::Hasher::new();
@@ -82,6 +83,9 @@ impl Kept {
         for part in [code, &recipe.hash(), &format!("{variation:?}"), &measures] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
+        }
+        if let Some(start) = start {
+            hasher.update(start.hash().as_bytes());
         }
         let name = hasher.finalize().to_hex();
         Some(self.folder.join(format!("{name}.json")))
@@ -124,7 +128,7 @@ mod tests {
         let kept = |text: &str| {
             let recipe = Recipe::parse(text, &[]).expect("a recipe");
             let place = Kept::at("runs");
-            let path = place.path("code", &recipe, Variation::Whole, &BTreeMap::new());
+            let path = place.path("code", &recipe, None, Variation::Whole, &BTreeMap::new());
             path.is_some()
         };
         let of = |dataset: &str| format!("stream = {{ dataset = \"{dataset}\" }}");

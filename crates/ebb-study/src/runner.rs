@@ -19,9 +19,9 @@ use crate::verdict::{
 use ebb_data::{Split, Stream};
 use ebb_learn::spec::DataPlan;
 use ebb_learn::tune::{Axis, best, crossed, side_by_side};
-use ebb_learn::{Around, Recipe, Session, Silent, learn_session};
+use ebb_learn::{Around, Recipe, Session, Silent, learn_keeping, learn_session};
 use ebb_record::over_seeds;
-use ebb_space::{Key, Number};
+use ebb_space::{Direction, Key, Number, Weights};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -372,7 +372,10 @@ fn tune_arms(
                 of: &arms.arms[*arm],
                 seed: *seed,
                 sets: pairs(sets),
-                variation: Variation::First(tune.experiences),
+                variation: match tune.own_tests {
+                    true => Variation::Begin(tune.experiences),
+                    false => Variation::First(tune.experiences),
+                },
                 trial: Some(words(sets)),
                 measures,
             })
@@ -385,7 +388,12 @@ fn tune_arms(
         for run in runs {
             score = match run {
                 Some(done) => {
-                    score.map(|s| s + done.numbers[&tune.maximise].value / tune.seeds.len() as f64)
+                    let number = &done.numbers[&tune.maximise];
+                    let sign = match number.direction {
+                        Direction::Lower => -1.0,
+                        Direction::Higher | Direction::None => 1.0,
+                    };
+                    score.map(|s| s + sign * number.value / tune.seeds.len() as f64)
                 }
                 None => None,
             };
@@ -415,9 +423,16 @@ fn tune_arms(
     }
     Ok(Tuning {
         rule: format!(
-            "for every arm the value with the highest {} on held-out training examples of the first \
-             {} experiences, seeds {:?}",
-            tune.maximise, tune.experiences, tune.seeds
+            "for every arm the value with the {} {} on {} of the first {} experiences, seeds {:?}",
+            if tune.own_tests { "best" } else { "highest" },
+            tune.maximise,
+            if tune.own_tests {
+                "the test sets"
+            } else {
+                "held-out training examples"
+            },
+            tune.experiences,
+            tune.seeds
         ),
         trials: jobs.len(),
         arms: tuned,
@@ -638,6 +653,7 @@ struct Streams<'a> {
     data_dir: &'a Path,
     splits: Mutex<HashMap<String, Arc<Split>>>,
     built: Mutex<HashMap<String, Slot>>,
+    starts: Mutex<HashMap<String, Arc<Mutex<Option<Arc<Weights>>>>>>,
 }
 
 /// A stream that is built by whoever comes first.
@@ -649,7 +665,29 @@ impl<'a> Streams<'a> {
             data_dir,
             splits: Mutex::default(),
             built: Mutex::default(),
+            starts: Mutex::default(),
         }
+    }
+
+    /// What a recipe's run comes to, run by whoever asks first.
+    fn start(&self, recipe: &Recipe, options: &Options) -> ebb_learn::Result<Arc<Weights>> {
+        let slot = {
+            let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+            starts.entry(recipe.hash()).or_default().clone()
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(weights) = &*slot {
+            return Ok(weights.clone());
+        }
+        let mut around = Around {
+            data_dir: options.data_dir,
+            progress: &mut Silent,
+            stop: options.stop,
+        };
+        let session = Session::new(recipe, options.data_dir)?;
+        let (_, session) = learn_keeping(session, None, &mut around)?;
+        let weights = session.oracle.model.merged_weights()?;
+        Ok(slot.insert(Arc::new(weights)).clone())
     }
 
     fn split(&self, name: &str) -> Result<Arc<Split>> {
@@ -726,16 +764,19 @@ fn one_or_kept(
     options: &Options,
 ) -> Result<(Option<Done>, Option<f64>)> {
     let recipe = recipe(job)?;
+    let start = job.of.start(job.seed).transpose();
+    let start = start.map_err(|source| failed(job, source))?;
     let kept = options.kept.and_then(|kept| {
         let code = code_hash_of_arms(recipe.file().language.is_some());
-        let path = kept.path(code, &recipe, job.variation, job.measures)?;
+        let start = start.as_ref();
+        let path = kept.path(code, &recipe, start, job.variation, job.measures)?;
         Some((kept, path))
     });
     if let Some((done, seconds)) = kept.as_ref().and_then(|(kept, path)| kept.get(path)) {
         return Ok((done, Some(seconds)));
     }
     let begun = Instant::now();
-    let done = match one(job, recipe, streams, options) {
+    let done = match one(job, recipe, start.as_ref(), streams, options) {
         Err(e) if diverged(&e) => None,
         other => Some(other?),
     };
@@ -766,31 +807,40 @@ fn recipe(job: &Job) -> Result<Recipe> {
     recipe.map_err(|source| failed(job, source))
 }
 
-fn one(job: &Job, recipe: Recipe, streams: &Streams, options: &Options) -> Result<Done> {
+fn one(
+    job: &Job,
+    recipe: Recipe,
+    start: Option<&Recipe>,
+    streams: &Streams,
+    options: &Options,
+) -> Result<Done> {
     let failed = |source| failed(job, source);
-    let session = match recipe.file().data {
-        _ if recipe.file().language.is_some() => {
-            if job.variation != Variation::Whole {
-                return Err(Error::Study {
-                    id: job.arm.to_owned(),
-                    reason: "texts are shown as they are: a variation is for pictures".to_owned(),
-                });
-            }
-            Session::new(&recipe, options.data_dir).map_err(failed)?
+    let texts = recipe.file().language.is_some();
+    let gathers = matches!(recipe.file().data, DataPlan::Cumulative | DataPlan::Joint);
+    if gathers && job.variation != Variation::Whole {
+        return Err(Error::Study {
+            id: job.arm.to_owned(),
+            reason: "an arm that gathers its experiences is shown all of them".to_owned(),
+        });
+    }
+    let mut session = match texts || gathers {
+        true => {
+            let key = Key::new(job.seed, "study variation");
+            let show = |stream| {
+                let shown = job.variation.of(stream, key);
+                shown.map_err(|reason| ebb_learn::Error::Recipe { reason })
+            };
+            Session::showing(&recipe, options.data_dir, show).map_err(failed)?
         }
-        DataPlan::Sequential | DataPlan::Memory => {
-            Session::on(&recipe, streams.get(&recipe, job.variation)?).map_err(failed)?
-        }
-        DataPlan::Cumulative | DataPlan::Joint => {
-            if job.variation != Variation::Whole {
-                return Err(Error::Study {
-                    id: job.arm.to_owned(),
-                    reason: "an arm that gathers its experiences is shown all of them".to_owned(),
-                });
-            }
-            Session::new(&recipe, options.data_dir).map_err(failed)?
+        false => {
+            let stream = streams.get(&recipe, job.variation)?;
+            Session::on(&recipe, stream).map_err(failed)?
         }
     };
+    if let Some(start) = start {
+        let weights = streams.start(start, options).map_err(failed)?;
+        session.begin_with(&weights).map_err(failed)?;
+    }
     let stream = session.stream.clone();
     let mut around = Around {
         data_dir: options.data_dir,

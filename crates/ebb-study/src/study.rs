@@ -81,6 +81,9 @@ pub struct Arm {
     pub recipe: toml::Table,
     /// What it sees of its stream.
     pub variation: Variation,
+    /// The recipe of the model it begins from, if it does not begin afresh; every arm and every
+    /// trial with the same one and the same seed begins from the same weights.
+    pub start: Option<toml::Table>,
 }
 
 /// One rule for every arm that has a coefficient to choose.
@@ -91,8 +94,14 @@ pub struct Tune {
     pub experiences: usize,
     /// Seeds of its trials; none of them is a seed of the study.
     pub seeds: Vec<u64>,
-    /// The measure whose mean over these seeds is to be as large as possible.
+    /// The measure whose mean over these seeds is to be as good as possible: large, or small if it
+    /// is one of which less is better.
+    #[serde(alias = "best")]
     pub maximise: String,
+    /// Whether trials are measured on the test sets of what they see, in the place of examples held
+    /// out of it: for claims about examples that were learnt, where the two are the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_tests: bool,
     /// By arm: every key of its recipe with the values tried; several keys are crossed.
     pub grid: BTreeMap<String, BTreeMap<String, Vec<toml::Value>>>,
 }
@@ -211,6 +220,8 @@ struct File {
     seeds: Option<Seeds>,
     #[serde(default)]
     base: toml::Table,
+    /// Changes to `base` that make the recipe of the model that all arms begin from.
+    start: Option<toml::Table>,
     #[serde(default)]
     arm: BTreeMap<String, RawArm>,
     tune: Option<Tune>,
@@ -295,10 +306,14 @@ impl Study {
                 about: raw.about.clone(),
                 recipe: merged(&file.base, &raw.set),
                 variation: raw.shows,
+                start: file.start.as_ref().map(|start| merged(&file.base, start)),
             };
             // Whatever is wrong with a recipe is wrong before the first run.
             arm.recipe(0, &[])
                 .map_err(|e| wrong(format!("arm `{name}`: {e}")))?;
+            if let Some(Err(e)) = arm.start(0) {
+                return Err(wrong(format!("`start`: {e}")));
+            }
             arms.insert(name.clone(), arm);
         }
         let plan = match (&file.native, &file.reference) {
@@ -464,6 +479,15 @@ impl Arm {
         let mut all = vec![("seed".to_owned(), seed.to_string())];
         all.extend_from_slice(sets);
         Recipe::parse(&text, &all)
+    }
+
+    /// The recipe of the model that it begins from, for one seed.
+    pub fn start(&self, seed: u64) -> Option<ebb_learn::Result<Recipe>> {
+        let text = self.start.as_ref()?.to_string();
+        Some(Recipe::parse(
+            &text,
+            &[("seed".to_owned(), seed.to_string())],
+        ))
     }
 }
 

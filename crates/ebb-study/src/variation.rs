@@ -20,6 +20,10 @@ pub enum Variation {
     /// later experience is in it.
     #[serde(skip)]
     First(usize),
+    /// Its first experiences alone, on their own test sets: what a trial of tuning may look at where
+    /// what is learnt is measured on the very examples it is learnt from.
+    #[serde(skip)]
+    Begin(usize),
     /// Its last experiences alone, on all test sets: a model that never saw the others.
     Last(usize),
     /// Switches at which nothing changes: every experience is a random part of the whole
@@ -42,10 +46,26 @@ impl Variation {
             Variation::First(k) => {
                 first_experiences(&stream, k, HELD_OUT).map_err(|e| e.to_string())
             }
+            Variation::Begin(k) => begin(stream, k),
             Variation::Last(k) => Ok(last(stream, k)),
             Variation::Sham => sham(stream, key),
         }
     }
+}
+
+fn begin(mut stream: Stream, k: usize) -> Result<Stream, String> {
+    let n = stream.experiences.len();
+    if k == 0 || k > n || stream.evals.len() != n {
+        return Err(format!(
+            "the first {k} of {n} experiences with a test set each are no part of the stream"
+        ));
+    }
+    stream.experiences.truncate(k);
+    stream.evals.truncate(k);
+    for e in &mut stream.experiences {
+        e.origins.truncate(k);
+    }
+    Ok(stream)
 }
 
 fn last(mut stream: Stream, k: usize) -> Stream {

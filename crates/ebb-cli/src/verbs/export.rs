@@ -6,6 +6,7 @@ use crate::exit::Ended;
 use crate::out;
 use crate::place::is_run;
 use crate::verbs::states::resolve;
+use ebb_net::Network;
 use ebb_record::RunDir;
 use std::path::PathBuf;
 
@@ -22,6 +23,9 @@ pub struct Export {
     /// The state whose weights are written: an id or its beginning; left out: the present one
     #[arg(long, value_name = "ID")]
     state: Option<String>,
+    /// Write the adapter alone, as PEFT does
+    #[arg(long)]
+    adapter: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,6 +39,7 @@ Examples:
   ebb export runs/er-1 taught
   ebb states runs/er-1                       which states there are
   ebb export runs/er-1 before --state 3f2a
+  ebb export runs/lora-1 small --adapter     for PeftModel.from_pretrained
   ebb score taught --set general-v1";
 
 impl Export {
@@ -55,16 +60,29 @@ impl Export {
         };
         let data_dir = around.data_dir()?;
         let model = ebb_learn::language::of_run(&self.run, state.as_deref(), &data_dir)?;
-        model.save(&self.folder)?;
-        let parameters = model.model.layout().len();
+        let parameters = match self.adapter {
+            true => {
+                model.save_adapter(&self.folder, None)?;
+                model.model.layout().len()
+            }
+            false => {
+                model.save(&self.folder)?;
+                model.decoder.layout().len()
+            }
+        };
         if self.json {
             out::json(&serde_json::json!({
                 "folder": self.folder,
                 "parameters": parameters,
             }))?;
         } else {
+            let more = if self.adapter {
+                " of the adapter"
+            } else {
+                " and the tokenizer"
+            };
             out::print(&format!(
-                "wrote {parameters} parameters and the tokenizer into {}",
+                "wrote {parameters} parameters{more} into {}",
                 self.folder.display()
             ))?;
         }

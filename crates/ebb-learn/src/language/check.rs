@@ -186,7 +186,11 @@ fn method(file: &RecipeFile) -> Result<()> {
     }
     // Of plugins, those that move weights and ask for gradients of whole batches alone.
     let misfits = |p: &&PluginSpec| match p {
-        PluginSpec::HalfFreeze(_) | PluginSpec::Refresh(_) => false,
+        PluginSpec::HalfFreeze(_)
+        | PluginSpec::Refresh(_)
+        | PluginSpec::SparseGates(_)
+        | PluginSpec::SwitchPrice(_)
+        | PluginSpec::KeyElements(_) => false,
         PluginSpec::Fpf(s) => s.alpha > 0.0,
         _ => true,
     };

@@ -16,8 +16,8 @@ pub use spec::{Asked, LanguageSpec, TEXT, TextExperience, Tokens, WorldSpec};
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::session::{Progress, plan};
-use crate::spec::RecipeFile;
+use crate::session::{Progress, begin_part, plan, take_in};
+use crate::spec::{RecipeFile, StartSpec};
 use burn::tensor::Device;
 use ebb_data::{
     Dataset, EvalSet, Experience, Item, Normalise, Pixels, Scenario, Stream, Transform,
@@ -85,16 +85,27 @@ pub fn of_run(run: &Path, state: Option<&str>, data_dir: &Path) -> Result<Langua
         })?,
     };
     let state = dir.states().checkout(&id)?;
+    let saved: Progress = serde_json::from_slice(&state.bytes("progress.json")?)
+        .map_err(|e| changed(run, format!("`progress.json` is not readable ({e})")))?;
     if !pretrained {
         // The tokenizer was made of the texts: with others its numbers mean other words.
         let stream = plan(stream(file, spec, &texts, &model)?, file.data);
-        let saved: Progress = serde_json::from_slice(&state.bytes("progress.json")?)
-            .map_err(|e| changed(run, format!("`progress.json` is not readable ({e})")))?;
         if saved.texts.is_some_and(|texts| texts != digest(&stream)) {
             let what = "the texts that its words come from have changed".to_owned();
             return Err(changed(run, what));
         }
     }
+    if let Some(StartSpec {
+        run: Some(base),
+        state: from,
+        ..
+    }) = &file.start
+    {
+        let base = of_run(Path::new(base), from.as_deref(), data_dir)?;
+        model.model.set_whole(&base.model.merged_weights()?)?;
+    }
+    begin_part(&mut model.model, file)?;
+    take_in(&mut model.model, &state, saved.adapters)?;
     let layout = model.model.layout().clone();
     model.model.set_weights(&state.weights(&layout)?)?;
     Ok(model)

@@ -155,7 +155,7 @@ pub(crate) fn restore_spans(kept: &Weights, sites: &[LinearSite]) -> Result<Vec<
 
 /// The linear layers that all tasks share.
 pub(crate) fn shared_sites(oracle: &Oracle, who: &str) -> Result<Vec<LinearSite>> {
-    let sites = oracle.model.network().linear_sites();
+    let sites = oracle.model.linear_sites();
     let sites = sites.filter(|s| s.iter().all(|s| s.positions == 1));
     let mut sites = sites.ok_or_else(|| Error::Recipe {
         reason: format!(

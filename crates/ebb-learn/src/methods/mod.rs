@@ -4,6 +4,7 @@ pub mod agem;
 pub mod bdkd;
 pub mod centre;
 pub mod clnp;
+pub mod codyra;
 pub mod cuber;
 pub mod der;
 pub mod dgr;
@@ -24,10 +25,12 @@ pub mod hft;
 pub mod icarl;
 pub mod key_value;
 pub mod l2;
+pub mod lora;
 pub mod lwf;
 pub mod mas;
 pub mod mat;
 pub mod mir;
+pub mod mora;
 pub mod mvp;
 pub mod pcr;
 pub mod pld;
@@ -37,10 +40,12 @@ pub mod psmt;
 pub mod quantile;
 pub mod rank;
 pub mod refresh;
+pub mod reg_lora;
 pub mod remind;
 pub mod rer;
 pub mod rkd;
 pub mod rmn;
+pub mod selective_lora;
 pub mod sharp;
 pub mod si;
 pub mod sinkd;
@@ -185,6 +190,11 @@ pub const ALL: &[MethodCard] = &[
     mvp::MVP,
     protocl::PROTOCL,
     quantile::QUANTILE_RISK,
+    lora::LORA,
+    codyra::CODYRA,
+    selective_lora::SELECTIVE_LORA,
+    reg_lora::REG_LORA,
+    mora::MORA,
 ];
 
 /// The method called `name`.

@@ -50,7 +50,7 @@ pub const APPROACHES: &[Approach] = &[
                 "parameter allocation",
                 &["frozen weights", "task-owned parameters"],
             ),
-            ("modular networks", &["sparse update"]),
+            ("modular networks", &["sparse update", "adapter"]),
         ],
     ),
     (

@@ -66,6 +66,14 @@ impl Inside {
 }
 
 impl Attention {
+    pub fn linears(&self) -> Vec<&Linear> {
+        let projections: Vec<&Linear> = match &self.projection {
+            Projection::Separate(three) => three.iter().collect(),
+            Projection::Stacked(one) | Projection::ByHead(one) => vec![one],
+        };
+        projections.into_iter().chain([&self.output]).collect()
+    }
+
     /// `x` is `[rows, positions, width]`; `mask` is 0 where a query sees a key and −∞ where not,
     /// `[rows or 1, 1, positions, keys]`. With a `past`, this pass's keys and values go there, from
     /// the given slot on, and queries meet all that lie there.

@@ -193,8 +193,8 @@ impl Decoder {
                 _ => {}
             }
         }
-        let device = match pass.params.first() {
-            Some(p) => p.device().without_autodiff(),
+        let device = match pass.params.device() {
+            Some(device) => device.without_autodiff(),
             None => return refuse("the pass has no parameters".to_owned()),
         };
         let x = self.tokens(chunk, 0, &device)?;

@@ -6,6 +6,7 @@
 
 use super::{Decoder, Shared};
 use crate::network::{Mode, Output, Pass, Seed, Seeded};
+use crate::params::Params;
 use crate::taps::Taps;
 use burn::tensor::{Gradients, Tensor};
 use ebb_kernels::seed as root;
@@ -15,7 +16,7 @@ use ebb_space::Weights;
 pub(super) fn pass(
     decoder: &Decoder,
     x: Tensor<2>,
-    params: &[Tensor<1>],
+    params: &Params,
     seed: Seed,
     collect: &mut dyn FnMut(usize, Tensor<1>),
 ) -> Seeded {
@@ -43,7 +44,7 @@ pub(super) fn pass(
     // Down: what is behind the blocks, the blocks, what is before them.
     let mut down: Option<Tensor<3>> = None;
     if let Some(stream) = streams.pop() {
-        let leaves = tracked(params);
+        let leaves = params.tracked();
         let input = stream.autodiff().require_grad();
         let mut taps = Taps::none();
         let mut pass = evaluating(&leaves, &mut buffers, &mut taps);
@@ -67,7 +68,7 @@ pub(super) fn pass(
     for ((block, is), stream) in blocks.zip(streams).rev() {
         let Some(by_output) = down.take() else { break };
         let (mask, rotation) = shared.of(is, length, at, None, &device);
-        let leaves = tracked(params);
+        let leaves = params.tracked();
         let input = stream.autodiff().require_grad();
         let mut taps = Taps::none();
         let mut pass = evaluating(&leaves, &mut buffers, &mut taps);
@@ -76,8 +77,10 @@ pub(super) fn pass(
         collected(&leaves, &mut gradients, collect);
         down = input.grad_remove(&mut gradients);
     }
-    if let Some(by_output) = down {
-        let leaves = tracked(params);
+    let before = [Some(decoder.embedding), decoder.position_table];
+    let trained = before.into_iter().flatten().any(|i| params.trains(i));
+    if let Some(by_output) = down.filter(|_| trained) {
+        let leaves = params.tracked();
         let mut taps = Taps::none();
         let mut pass = evaluating(&leaves, &mut buffers, &mut taps);
         let output = decoder.embed(x, &positions, &mut pass);
@@ -87,22 +90,13 @@ pub(super) fn pass(
     Ok(())
 }
 
-fn evaluating<'a>(
-    params: &'a [Tensor<1>],
-    buffers: &'a mut Weights,
-    taps: &'a mut Taps,
-) -> Pass<'a> {
+fn evaluating<'a>(params: &'a Params, buffers: &'a mut Weights, taps: &'a mut Taps) -> Pass<'a> {
     Pass {
         params,
         buffers,
         taps,
         mode: Mode::Eval,
     }
-}
-
-fn tracked(params: &[Tensor<1>]) -> Vec<Tensor<1>> {
-    let leaf = |p: &Tensor<1>| p.clone().autodiff().require_grad();
-    params.iter().map(leaf).collect()
 }
 
 fn seeded(output: Tensor<3>, gradient: Tensor<3>) -> Tensor<1> {
@@ -112,11 +106,11 @@ fn seeded(output: Tensor<3>, gradient: Tensor<3>) -> Tensor<1> {
 }
 
 fn collected(
-    leaves: &[Tensor<1>],
+    leaves: &Params,
     gradients: &mut Gradients,
     collect: &mut dyn FnMut(usize, Tensor<1>),
 ) {
-    for (i, leaf) in leaves.iter().enumerate() {
+    for (i, leaf) in leaves.trained().into_iter().enumerate() {
         if let Some(gradient) = leaf.grad_remove(gradients) {
             collect(i, gradient);
         }

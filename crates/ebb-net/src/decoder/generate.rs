@@ -228,7 +228,7 @@ impl Decoder {
     /// Whether `model` has this decoder's parameters.
     pub(super) fn owns(&self, model: &Model) -> Result<()> {
         let mine = self.layout.entries().iter();
-        let its = model.layout().entries().iter();
+        let its = model.network().layout().entries().iter();
         match mine
             .map(|e| (&e.path, &e.shape))
             .eq(its.map(|e| (&e.path, &e.shape)))

@@ -1,8 +1,10 @@
 //! Parameters under their checkpoint's names, and the linear layer that reads them.
 
+use crate::adapter::LinearMap;
 use crate::network::Pass;
 use burn::tensor::Tensor;
-use ebb_kernels::{Activation, Stored, fused_linear_of};
+use ebb_kernels::Stored;
+use ebb_space::Layout;
 
 /// What fresh parameters are.
 #[derive(Clone, Copy, Debug)]
@@ -103,15 +105,24 @@ impl Linear {
         let [rows, positions, _] = x.dims();
         let x = pass.taps.at(&self.around.input, x);
         let x = x.reshape([rows * positions, self.inputs]);
-        let w = pass.param(self.weight);
-        let none = || Tensor::zeros([self.outputs], &x.device().without_autodiff());
-        let b = self.bias.map_or_else(none, |b| pass.param(b));
-        let y = fused_linear_of(x, w, b, Activation::Identity, self.stored);
+        let y = pass.linear(x, self.weight, self.bias, self.outputs, self.stored);
         let y = y.reshape([rows, positions, self.outputs]);
         pass.taps.at(&self.around.output, y)
     }
 
     pub fn taps(&self) -> Vec<String> {
         self.around.names().to_vec()
+    }
+
+    /// What an adapter needs to know of it.
+    pub fn map(&self, layout: &Layout) -> LinearMap {
+        let path = &layout.entries()[self.weight].path;
+        LinearMap {
+            path: path.strip_suffix(".weight").unwrap_or(path).to_owned(),
+            weight: self.weight,
+            inputs: self.inputs,
+            outputs: self.outputs,
+            stored: self.stored,
+        }
     }
 }

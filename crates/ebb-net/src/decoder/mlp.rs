@@ -36,6 +36,10 @@ impl Mlp {
         pass.taps.at(&self.around.output, y)
     }
 
+    pub fn linears(&self) -> Vec<&Linear> {
+        self.gate.iter().chain([&self.up, &self.down]).collect()
+    }
+
     pub fn taps(&self) -> Vec<String> {
         let [input, output] = self.around.names();
         let inside = self.gate.iter().chain([&self.up, &self.down]);

@@ -45,7 +45,9 @@ pub use processors::{PenaltyDecoding, Processor};
 pub use rope::{Rotary, Scaling};
 pub use score::{Question, Scored};
 
+use crate::adapter::LinearMap;
 use crate::network::{Network, Output, Pass, Seed, Seeded};
+use crate::params::Params;
 use crate::{Error, Result};
 use attention::{Attention, Inside, Projection};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -397,6 +399,10 @@ impl DecoderBlock {
         pass.taps.at(&self.around.output, after + answer)
     }
 
+    fn linears(&self) -> Vec<&Linear> {
+        [self.attention.linears(), self.mlp.linears()].concat()
+    }
+
     fn taps(&self) -> Vec<String> {
         let [input, output] = self.around.names();
         std::iter::once(input)
@@ -632,11 +638,17 @@ impl Network for Decoder {
     fn checkpointed(
         &self,
         x: Tensor<2>,
-        params: &[Tensor<1>],
+        params: &Params,
         seed: Seed,
         collect: &mut dyn FnMut(usize, Tensor<1>),
     ) -> Option<Seeded> {
         Some(checkpoint::pass(self, x, params, seed, collect))
+    }
+
+    /// Those of the blocks.
+    fn linear_maps(&self) -> Vec<LinearMap> {
+        let linears = self.blocks.iter().flat_map(DecoderBlock::linears);
+        linears.map(|linear| linear.map(&self.layout)).collect()
     }
 
     fn taps(&self) -> Vec<String> {

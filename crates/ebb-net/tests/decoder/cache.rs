@@ -1,15 +1,14 @@
 //! With keys and values kept, every position answers as in the pass over everything.
 
 use crate::checkpoint::{Fixture, NAMES, POSITIONS, furthest};
-use burn::tensor::Tensor;
 use ebb_kernels::slices;
 use ebb_net::decoder::{Block, Cache, Scaling};
-use ebb_net::{Decoder, DecoderConfig, Mode, Model, Network, Pass, Taps};
+use ebb_net::{Decoder, DecoderConfig, Mode, Model, Network, Params, Pass, Taps};
 
 /// A decoder with its parameters, pass by pass.
 pub struct Reader {
     decoder: Decoder,
-    params: Vec<Tensor<1>>,
+    params: Params,
     model: Model,
 }
 
@@ -17,11 +16,7 @@ impl Reader {
     pub fn new(fixture: &Fixture, config: &DecoderConfig) -> Self {
         let (decoder, model) = fixture.both(config);
         let device = model.device().clone();
-        let params = model
-            .weights()
-            .iter()
-            .map(|(_, v)| Tensor::from_floats(v, &device))
-            .collect();
+        let params = Params::new(&model.weights(), &device);
         Self {
             decoder,
             params,

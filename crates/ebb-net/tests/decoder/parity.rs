@@ -4,7 +4,7 @@ use crate::checkpoint::{Fixture, POSITIONS, ROWS, furthest, norm};
 use burn::tensor::{Device, Tensor, TensorData};
 use ebb_kernels::{seed, slices};
 use ebb_net::decoder::{NormKind, Scaling};
-use ebb_net::{Decoder, DecoderConfig, Mode, Network, Packing, Pass, Taps};
+use ebb_net::{Decoder, DecoderConfig, Mode, Network, Packing, Params, Pass, Taps};
 use ebb_space::Weights;
 
 /// Logits within 1e-4, every tensor's gradient within 1e-3 of its norm.
@@ -230,11 +230,7 @@ fn packed_documents_do_not_see_each_other() {
         let fixture = Fixture::open(name);
         let decoder = Decoder::new(fixture.config.clone(), POSITIONS).expect("a network");
         let model = fixture.model(&fixture.config);
-        let params: Vec<Tensor<1>> = model
-            .weights()
-            .iter()
-            .map(|(_, v)| Tensor::from_data(TensorData::new(v.to_vec(), [v.len()]), model.device()))
-            .collect();
+        let params = Params::new(&model.weights(), model.device());
         let ids: Vec<u32> = fixture.tensor("ids").iter().map(|&id| id as u32).collect();
         let mut buffers = model.buffers().clone();
         let mut run = |rows: &[&[u32]], packing: Option<&Packing>| {

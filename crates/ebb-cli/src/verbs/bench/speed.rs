@@ -12,7 +12,7 @@ use ebb_learn::optimizer::{Optimizer, OptimizerKind, OptimizerSettings};
 use ebb_learn::{Oracle, language};
 use ebb_lm::LanguageModel;
 use ebb_net::decoder::{Choice, Generation, Prompt};
-use ebb_net::{Decoder, Device, Model, NetworkSpec};
+use ebb_net::{AdapterSpec, Decoder, Device, Model, NetworkSpec};
 use ebb_space::{ExampleId, Key, Weights};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -57,7 +57,7 @@ its memory is its own; its first passes warm up and are not counted.
   mlp32, mlp128   784-400-400-10, a step of SGD
   cnn             six 3x3 convolutions with batch norm on 32x32x3, batch 32, a step of SGD
   small           a decoder, 6 blocks, 256 wide, 8 texts of 128 tokens, 8,192 words, a step of AdamW
-  forward, backward, adamw, checkpoint, decode
+  forward, backward, adamw, checkpoint, lean, lora, lora-lean, decode
                   a decoder of SmolLM2-135M's shape, two texts of 256 tokens
 
 Examples:
@@ -67,7 +67,7 @@ Examples:
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Task {
     /// A perceptron, 32 rows
     Mlp32,
@@ -85,12 +85,18 @@ enum Task {
     Adamw,
     /// The same with the activations of one block at a time
     Checkpoint,
+    /// The gradient alone, with the activations of one block at a time
+    Lean,
+    /// An adapter of rank 16 beside every linear map, with AdamW
+    Lora,
+    /// The same with the activations of one block at a time
+    LoraLean,
     /// Greedy, two texts, 192 tokens given and 64 written, a cache of keys and values
     Decode,
 }
 
 impl Task {
-    const ALL: [Task; 9] = [
+    const ALL: [Task; 12] = [
         Task::Mlp32,
         Task::Mlp128,
         Task::Cnn,
@@ -99,6 +105,9 @@ impl Task {
         Task::Backward,
         Task::Adamw,
         Task::Checkpoint,
+        Task::Lean,
+        Task::Lora,
+        Task::LoraLean,
         Task::Decode,
     ];
 
@@ -112,6 +121,9 @@ impl Task {
             Task::Backward => "backward",
             Task::Adamw => "adamw",
             Task::Checkpoint => "checkpoint",
+            Task::Lean => "lean",
+            Task::Lora => "lora",
+            Task::LoraLean => "lora-lean",
             Task::Decode => "decode",
         }
     }
@@ -126,6 +138,9 @@ impl Task {
             Task::Backward => "forward + backward",
             Task::Adamw => "forward + backward + AdamW",
             Task::Checkpoint => "the same, activations of one block at a time",
+            Task::Lean => "forward + backward, activations of one block at a time",
+            Task::Lora => "LoRA of rank 16 on every linear map (beside PEFT), AdamW",
+            Task::LoraLean => "the same, activations of one block at a time",
             Task::Decode => "greedy decoding with a cache",
         }
     }
@@ -141,6 +156,8 @@ impl Task {
     fn theirs(self) -> &'static str {
         match self {
             Task::Checkpoint => "adamw",
+            Task::Lean => "backward",
+            Task::LoraLean => "lora",
             other => other.name(),
         }
     }
@@ -184,6 +201,9 @@ impl Task {
                     + convolution(16.0, 64.0, 64.0)
                     + convolution(8.0, 64.0, 128.0)
                     + convolution(8.0, 128.0, 128.0));
+        // Two thin products a map and direction, and two for the gradients: 6 n r (in + out).
+        let widths = 30.0 * (4.0 * 576.0 + 2.0 * (576.0 + 192.0) + 3.0 * (576.0 + 1536.0));
+        let low_rank = 6.0 * 512.0 * 16.0 * widths;
         1e-9 * match self {
             Task::Mlp32 => 32.0 * mlp,
             Task::Mlp128 => 128.0 * mlp,
@@ -191,7 +211,10 @@ impl Task {
             Task::Small => 3.0 * decoder(small, 6.0, 256.0, 8.0, 128.0),
             Task::Forward => large(2.0, 256.0),
             Task::Backward | Task::Adamw => 3.0 * large(2.0, 256.0),
-            Task::Checkpoint => 4.0 * large(2.0, 256.0),
+            Task::Checkpoint | Task::Lean => 4.0 * large(2.0, 256.0),
+            // No gradient of the weights, and the adapter's own products.
+            Task::Lora => 2.0 * large(2.0, 256.0) + low_rank,
+            Task::LoraLean => 3.0 * large(2.0, 256.0) + low_rank,
             Task::Decode => large(2.0, 256.0) - large(2.0, 193.0),
         }
     }
@@ -460,8 +483,9 @@ fn language_model(task: Task) -> Result<f64> {
     let layout = bench.oracle.model.layout().clone();
     let trains = !matches!(task, Task::Forward | Task::Decode);
     let mut gradient = trains.then(|| Weights::zeros(&layout));
-    let steps = matches!(task, Task::Adamw | Task::Checkpoint | Task::Small);
-    let mut optimizer = steps.then(|| Optimizer::new(settings(OptimizerKind::Adamw), &layout));
+    let steps = !matches!(task, Task::Backward | Task::Lean);
+    let mut optimizer =
+        (trains && steps).then(|| Optimizer::new(settings(OptimizerKind::Adamw), &layout));
     warm(task, || match (task, &mut gradient) {
         (Task::Decode, _) => bench.decode(),
         (_, None) => Ok(bench.forward()),
@@ -495,10 +519,20 @@ impl Bench {
                 .map(|_| ids.below(vocabulary) as u32)
                 .collect()
         };
+        let mut model = fresh.model;
+        if matches!(task, Task::Lora | Task::LoraLean) {
+            let spec = AdapterSpec {
+                rank: 16,
+                ..AdapterSpec::default()
+            };
+            let part = model.train_part(&[], Some(&spec), key);
+            part.map_err(ebb_learn::Error::from)?;
+        }
+        let lean = matches!(task, Task::Checkpoint | Task::Lean | Task::LoraLean);
         Ok(Self {
             rows: (0..rows).map(|_| row()).collect(),
             decoder: fresh.decoder,
-            oracle: Oracle::new(fresh.model, key).in_parts(None, task == Task::Checkpoint),
+            oracle: Oracle::new(model, key).in_parts(None, lean),
         })
     }
 
