@@ -14,7 +14,7 @@ pub struct Shipped {
 }
 
 /// Every recipe that comes with the program; the first is the default.
-pub const SHIPPED: [Shipped; 7] = [
+pub const SHIPPED: [Shipped; 8] = [
     Shipped {
         name: "digits",
         about: "five pairs of digits, one after the other; needs no download",
@@ -49,6 +49,11 @@ pub const SHIPPED: [Shipped; 7] = [
         name: "smollm2-facts",
         about: "SmolLM2-135M learns such facts; needs `ebb data fetch smollm2-135m`",
         text: include_str!("../../../recipes/smollm2-facts.toml"),
+    },
+    Shipped {
+        name: "smollm2-three",
+        about: "SmolLM2-135M learns three new things with an adapter and keeps the old ones",
+        text: include_str!("../../../recipes/smollm2-three.toml"),
     },
 ];
 

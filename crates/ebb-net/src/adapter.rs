@@ -43,6 +43,9 @@ pub enum Gate {
         temperature: f64,
         /// Of these, so many are new ones while they are trained.
         reserved: usize,
+        /// Which ranks act is drawn for each row, whatever they answer: a control.
+        #[serde(default)]
+        shuffled: bool,
     },
 }
 
@@ -242,12 +245,17 @@ pub(crate) fn forward(
                 top,
                 temperature,
                 reserved,
+                shuffled,
             },
             _,
         ) => {
             let y = fused_linear_of(x.clone(), w, b, Activation::Identity, stored);
-            let reserved = if training { reserved } else { 0 };
-            y + answers(bank, x, top, temperature as f32, reserved)
+            let chosen = Chosen {
+                top,
+                reserved: if training { reserved } else { 0 },
+                shuffled,
+            };
+            y + answers(bank, x, temperature as f32, chosen)
         }
         _ => beside(x, bank.down.clone()),
     }
@@ -255,7 +263,7 @@ pub(crate) fn forward(
 
 /// `s Σ_i w_i m_i b_i (a_i · x)` over kept and new ranks: `w = softmax(u / (τ ‖u‖))` of the answers
 /// `u_i = a_i · x`, and `m` the `top` largest. A large negative answer is no relevance.
-fn answers(bank: &Bank, x: Tensor<2>, top: usize, temperature: f32, reserved: usize) -> Tensor<2> {
+fn answers(bank: &Bank, x: Tensor<2>, temperature: f32, chosen: Chosen) -> Tensor<2> {
     let (inputs, outputs) = (bank.map.inputs, bank.map.outputs);
     let none = |width: usize| Tensor::zeros([width], &x.device().without_autodiff());
     let all = |new: &Tensor<1>, kept: fn(&[Tensor<1>; 2]) -> &Tensor<1>| {
@@ -272,9 +280,7 @@ fn answers(bank: &Bank, x: Tensor<2>, top: usize, temperature: f32, reserved: us
     let [n, _] = u.dims();
     let length = u.clone().powi_scalar(2).sum_dim(1).sqrt() + 1e-6;
     let scores = u.clone() / length;
-    let mask = slices::read(&scores, |s| {
-        most(s, ranks, top, ranks - bank.rank, reserved)
-    });
+    let mask = slices::read(&scores, |s| most(s, ranks, ranks - bank.rank, chosen));
     let mask = Tensor::<2>::from_data(
         burn::tensor::TensorData::new(mask, [n, ranks]),
         &x.device().without_autodiff(),
@@ -298,18 +304,33 @@ fn answers(bank: &Bank, x: Tensor<2>, top: usize, temperature: f32, reserved: us
     fused_linear(weights * u, up, none(outputs), Activation::Identity)
 }
 
+/// Which ranks act on a row.
+#[derive(Clone, Copy)]
+struct Chosen {
+    top: usize,
+    reserved: usize,
+    shuffled: bool,
+}
+
 /// 1 for the `top` largest scores of each row, `reserved` of them among the ranks from `new` on.
-fn most(scores: &[f32], ranks: usize, top: usize, new: usize, reserved: usize) -> Vec<f32> {
+fn most(scores: &[f32], ranks: usize, new: usize, chosen: Chosen) -> Vec<f32> {
     let mut mask = vec![0.0; scores.len()];
     let mut order: Vec<usize> = Vec::with_capacity(ranks);
-    for (row, mask) in scores.chunks_exact(ranks).zip(mask.chunks_exact_mut(ranks)) {
+    let rows = scores.chunks_exact(ranks).zip(mask.chunks_exact_mut(ranks));
+    for (n, (row, mask)) in rows.enumerate() {
         order.clear();
         order.extend(0..ranks);
-        order.sort_by(|&i, &j| row[j].total_cmp(&row[i]).then(i.cmp(&j)));
-        let first = order.iter().filter(|&&i| i >= new).take(reserved.min(top));
+        match chosen.shuffled {
+            true => Key::new(0, "ranks")
+                .at(n as u64)
+                .order(&mut order, |i| *i as u64),
+            false => order.sort_by(|&i, &j| row[j].total_cmp(&row[i]).then(i.cmp(&j))),
+        }
+        let first = order.iter().filter(|&&i| i >= new);
+        let first = first.take(chosen.reserved.min(chosen.top));
         let first: Vec<usize> = first.copied().collect();
         let rest = order.iter().filter(|i| !first.contains(i));
-        for &i in first.iter().chain(rest).take(top) {
+        for &i in first.iter().chain(rest).take(chosen.top) {
             mask[i] = 1.0;
         }
     }
@@ -318,13 +339,25 @@ fn most(scores: &[f32], ranks: usize, top: usize, new: usize, reserved: usize) -
 
 #[cfg(test)]
 mod tests {
-    use super::most;
+    use super::{Chosen, most};
 
     #[test]
     fn the_most_relevant_ranks_act_and_new_ones_have_their_places() {
         let scores = [0.1, 0.9, -0.95, 0.5, /* new */ 0.0, -0.2];
-        assert_eq!(most(&scores, 6, 2, 4, 0), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
-        assert_eq!(most(&scores, 6, 2, 4, 1), [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
-        assert_eq!(most(&scores, 6, 9, 4, 9), [1.0; 6]);
+        let chosen = |top, reserved, shuffled| Chosen {
+            top,
+            reserved,
+            shuffled,
+        };
+        let mask = |chosen| most(&scores, 6, 4, chosen);
+        assert_eq!(mask(chosen(2, 0, false)), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(mask(chosen(2, 1, false)), [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(mask(chosen(9, 9, false)), [1.0; 6]);
+        let drawn = most(&scores.repeat(100), 6, 4, chosen(2, 0, true));
+        let of = |i: usize| drawn.iter().skip(i).step_by(6).sum::<f32>();
+        assert!(
+            (0..6).all(|i| of(i) > 15.0 && of(i) < 55.0),
+            "two of six, any two"
+        );
     }
 }

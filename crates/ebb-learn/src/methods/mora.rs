@@ -39,6 +39,7 @@ pub const MORA: MethodCard = MethodCard {
         table.insert("top".into(), 8.into());
         table.insert("temperature".into(), 0.5.into());
         table.insert("reserved".into(), 4.into());
+        table.insert("shuffled".into(), false.into());
         table
     },
     expand: |with, _| {
@@ -47,6 +48,7 @@ pub const MORA: MethodCard = MethodCard {
             top: take(&mut with, "top")?,
             temperature: take(&mut with, "temperature")?,
             reserved: take(&mut with, "reserved")?,
+            shuffled: take(&mut with, "shuffled")?,
         };
         Ok(Parts {
             adapter: Some(read::<LoraSettings>(&with)?.adapter(gate)),

@@ -22,7 +22,7 @@ use crate::oracle::{Oracle, PassResult};
 use crate::plugin::{Kept, Plugin, Scene};
 use crate::spec::{Parts, PluginSpec};
 use ebb_net::{Between, Gate};
-use ebb_space::{Entry, Layout, Weights};
+use ebb_space::{Entry, Key, Layout, Weights};
 use serde::{Deserialize, Serialize};
 
 /// RegLoRA's numbers.
@@ -33,6 +33,8 @@ pub struct KeyElementsSettings {
     pub lambda: f64,
     /// Share of a matrix's entries that an experience holds.
     pub share: f64,
+    /// As many entries anywhere in the place of the largest: a control.
+    pub shuffled: bool,
 }
 
 impl Default for KeyElementsSettings {
@@ -40,6 +42,7 @@ impl Default for KeyElementsSettings {
         Self {
             lambda: 2500.0,
             share: 0.02,
+            shuffled: false,
         }
     }
 }
@@ -81,14 +84,17 @@ impl Factors {
 
     /// The `share` of positions with the largest `|B A|`, the first of equal ones first.
     fn largest(&self, values: &[f32], share: f64) -> Vec<u32> {
+        self.first(share, |p| {
+            let v = self.at(values, (p / self.inputs, p % self.inputs));
+            v.abs() as f32
+        })
+    }
+
+    /// The `share` of positions with the highest scores.
+    fn first(&self, share: f64, score: impl Fn(usize) -> f32) -> Vec<u32> {
         let size = self.up.shape[0] * self.inputs;
         let count = (share * size as f64).round() as usize;
-        let mut all: Vec<(f32, u32)> = (0..size)
-            .map(|p| {
-                let v = self.at(values, (p / self.inputs, p % self.inputs));
-                (v.abs() as f32, p as u32)
-            })
-            .collect();
+        let mut all: Vec<(f32, u32)> = (0..size).map(|p| (score(p), p as u32)).collect();
         let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if count < all.len() {
             all.select_nth_unstable_by(count, order);
@@ -122,6 +128,8 @@ pub struct KeyElements {
     settings: KeyElementsSettings,
     /// The positions held in each map, ascending.
     positions: Vec<Vec<u32>>,
+    /// Adapters looked at so far.
+    turns: u64,
 }
 
 impl KeyElements {
@@ -130,6 +138,7 @@ impl KeyElements {
         Self {
             settings,
             positions: Vec::new(),
+            turns: 0,
         }
     }
 
@@ -137,8 +146,15 @@ impl KeyElements {
     fn hold(&mut self, adapter: &Weights) {
         let maps = factors(adapter.layout());
         self.positions.resize(maps.len(), Vec::new());
+        let share = self.settings.share;
+        let key = Key::new(self.turns, "key elements");
+        self.turns += 1;
         for (map, held) in maps.iter().zip(&mut self.positions) {
-            held.extend(map.largest(adapter.as_slice(), self.settings.share));
+            let key = key.sub(&map.down.path);
+            held.extend(match self.settings.shuffled {
+                true => map.first(share, |p| key.uniform(p as u64) as f32),
+                false => map.largest(adapter.as_slice(), share),
+            });
             held.sort_unstable();
             held.dedup();
         }
@@ -176,7 +192,7 @@ impl Plugin for KeyElements {
     }
 
     fn restore(&mut self, _: Kept, oracle: &mut Oracle) -> Result<()> {
-        self.positions.clear();
+        (self.positions, self.turns) = (Vec::new(), 0);
         for adapter in oracle.model.turned() {
             self.hold(adapter);
         }
@@ -213,6 +229,7 @@ pub const REG_LORA: MethodCard = MethodCard {
         let elements = KeyElementsSettings {
             lambda: take(&mut with, "lambda")?,
             share: take(&mut with, "share")?,
+            shuffled: take(&mut with, "shuffled")?,
         };
         Ok(Parts {
             adapter: Some(read::<LoraSettings>(&with)?.adapter(Gate::Open)),
@@ -225,7 +242,6 @@ pub const REG_LORA: MethodCard = MethodCard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ebb_space::Key;
 
     /// Two maps, 3 x 4 and 2 x 4, rank 2.
     fn adapter(seed: u64) -> Weights {
@@ -248,6 +264,7 @@ mod tests {
         let mut plugin = KeyElements::new(KeyElementsSettings {
             lambda: 3.0,
             share: 0.25,
+            shuffled: false,
         });
         plugin.hold(&adapter(1));
         plugin.hold(&adapter(2));

@@ -35,6 +35,7 @@ fn gates() -> [Gate; 4] {
             top: 2,
             temperature: 0.5,
             reserved: 0,
+            shuffled: false,
         },
     ]
 }
