@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// Merge models or adapters that come from one base, without training
 #[derive(clap::Args)]
@@ -30,27 +31,25 @@ pub struct Merge {
     method: Method,
     /// A weight for all sources, or one for each, with commas between
     #[arg(
-        short,
         long,
         value_name = "W",
         value_delimiter = ',',
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         default_value = "1"
     )]
     weight: Vec<f64>,
     /// Share of the entries that ties keeps (0.2) or that dare keeps in expectation (0.5)
-    #[arg(short, long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE")]
     density: Option<f64>,
     /// Scale what is merged by depth: ALPHA in the first block and outside of blocks, ALPHA + BETA
     /// in the last. BETA is 1 - ALPHA if left out
-    #[arg(short, long, value_name = "ALPHA[,BETA]", value_delimiter = ',', num_args = 1..=2)]
+    #[arg(long, value_name = "ALPHA[,BETA]", value_delimiter = ',')]
     layers: Option<Vec<f64>>,
     /// Seed of what dare draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Keep adapters in one file, in common bases of P directions, from which each can be rebuilt
     #[arg(
-        short,
         long,
         value_name = "P",
         conflicts_with_all = ["method", "weight", "density", "layers", "seed", "extract"]
@@ -58,7 +57,6 @@ pub struct Merge {
     reversible: Option<usize>,
     /// Rebuild this adapter from such a file
     #[arg(
-        short,
         long,
         value_name = "NAME",
         conflicts_with_all = ["method", "weight", "density", "layers", "seed"]
@@ -110,6 +108,8 @@ enum Method {
 struct Written<'a, S> {
     format_version: u32,
     out: &'a Path,
+    seconds: f64,
+    peak_rss_bytes: Option<u64>,
     #[serde(flatten)]
     summary: S,
 }
@@ -120,11 +120,12 @@ impl Merge {
     /// # Errors
     /// When sources do not fit, cannot be read, or the output not be written.
     pub fn run(&self, around: &Around) -> Result<Ended> {
+        let begun = Instant::now();
         if let Some(name) = &self.extract {
-            return self.rebuild(name);
+            return self.rebuild(begun, name);
         }
         if let Some(p) = self.reversible {
-            return self.keep_together(p, around);
+            return self.keep_together(begun, p, around);
         }
         let rule = self.rule()?;
         let [base, sources @ ..] = &self.models[..] else {
@@ -160,7 +161,9 @@ impl Merge {
             })
             .map_err(hub)?;
         drop(bar);
-        self.tell(&summary, || told(&summary, &self.out, &around.terminal()))
+        self.tell(begun, &summary, || {
+            told(&summary, &self.out, &around.terminal())
+        })
     }
 
     fn rule(&self) -> Result<Rule> {
@@ -209,13 +212,13 @@ impl Merge {
             Some([alpha, beta]) => Ok(Some((*alpha, *beta))),
             Some([alpha]) if sources == 1 => Ok(Some((*alpha, 1.0 - alpha))),
             Some(_) => Err(Error::request(
-                "`--layers` takes two numbers for several sources",
+                "`--layers` takes one number for one source, or two numbers",
                 "give ALPHA,BETA: merge once without, and take the ALPHA that the summary prints",
             )),
         }
     }
 
-    fn keep_together(&self, p: usize, around: &Around) -> Result<Ended> {
+    fn keep_together(&self, begun: Instant, p: usize, around: &Around) -> Result<Ended> {
         let folders: Vec<&Path> = self.models.iter().map(Path::new).collect();
         for folder in &folders {
             if !Adapter::is_in(folder) {
@@ -232,10 +235,12 @@ impl Merge {
         }
         let (bundle, summary) = Bundle::of(&folders, p).map_err(hub)?;
         bundle.write(&self.out).map_err(hub)?;
-        self.tell(&summary, || held(&summary, &self.out, &around.terminal()))
+        self.tell(begun, &summary, || {
+            held(&summary, &self.out, &around.terminal())
+        })
     }
 
-    fn rebuild(&self, name: &str) -> Result<Ended> {
+    fn rebuild(&self, begun: Instant, name: &str) -> Result<Ended> {
         let [file] = &self.models[..] else {
             return Err(Error::request(
                 format!(
@@ -250,6 +255,7 @@ impl Merge {
         adapter.write(&self.out).map_err(hub)?;
         let modules = adapter.pairs().len();
         self.tell(
+            begun,
             &serde_json::json!({ "name": name, "modules": modules }),
             || {
                 let folder = self.out.display();
@@ -258,11 +264,18 @@ impl Merge {
         )
     }
 
-    fn tell(&self, summary: &impl Serialize, text: impl FnOnce() -> String) -> Result<Ended> {
+    fn tell(
+        &self,
+        begun: Instant,
+        summary: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<Ended> {
         if self.json {
             out::json(&Written {
                 format_version: 1,
                 out: &self.out,
+                seconds: begun.elapsed().as_secs_f64(),
+                peak_rss_bytes: ebb_record::peak_rss_bytes(),
                 summary,
             })?;
         } else {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::source::{Files, Source, tokenizer_in};
 use crate::error::{Error, Result};
-use crate::tensors::TensorInfo;
+use crate::tensors::{TensorInfo, Tensors};
 use crate::tokenizer::Tokenizer;
 
 /// What of a configuration decides what the same weights compute.
@@ -35,6 +35,7 @@ pub(super) fn tensors(base: &Files) -> Vec<TensorInfo> {
 /// Whether `source` can be merged into `base`.
 pub(super) fn check(
     base: &Files,
+    own: Option<&Tokenizer>,
     tensors: &[TensorInfo],
     source: &Source,
     path: &Path,
@@ -53,7 +54,10 @@ pub(super) fn check(
                 at.ok().map(|at| &tensors[at].shape[..])
             };
             adapter.fits(shape).or_else(|e| refuse(e.to_string()))?;
-            tokenizer_in(path)?
+            match same_file(base, path) {
+                true => None,
+                false => tokenizer_in(path)?,
+            }
         }
         Source::Model(files) => {
             let (own, theirs) = (base.config()?, files.config()?);
@@ -90,15 +94,28 @@ pub(super) fn check(
                     more.name
                 ));
             }
-            files.tokenizer()?
+            match same_file(base, path) {
+                true => None,
+                false => files.tokenizer()?,
+            }
         }
     };
-    if let (Some(own), Some(theirs)) = (base.tokenizer()?, tokenizer)
-        && let Some(what) = other_token(&own, &theirs)
-    {
-        return refuse(format!("their tokenizers differ: {what}"));
+    match (own, tokenizer) {
+        (Some(own), Some(theirs)) => match other_token(own, &theirs) {
+            Some(what) => refuse(format!("their tokenizers differ: {what}")),
+            None => Ok(()),
+        },
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether both have one `tokenizer.json`, which then need not be read.
+fn same_file(base: &Files, source: &Path) -> bool {
+    let read = |folder: &Path| std::fs::read(folder.join("tokenizer.json")).ok();
+    match base {
+        Files::Folder(folder) => read(folder.path()).is_some_and(|own| read(source) == Some(own)),
+        Files::Gguf(_) => false,
+    }
 }
 
 fn given(value: Option<&Value>) -> Option<&Value> {

@@ -85,10 +85,11 @@ impl Merge {
             .map_err(|e| Error::Mismatch(e.to_string()))?;
         let base = Files::open(base)?;
         let tensors = fit::tensors(&base);
+        let tokenizer = base.tokenizer()?;
         let mut opened = Vec::with_capacity(sources.len());
         for (path, _) in sources {
             let source = Source::open(path)?;
-            fit::check(&base, &tensors, &source, path)?;
+            fit::check(&base, tokenizer.as_ref(), &tensors, &source, path)?;
             opened.push(source);
         }
         Ok(Merge {

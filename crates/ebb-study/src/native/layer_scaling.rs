@@ -62,8 +62,10 @@ pub struct Spec {
     pub examples: usize,
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
-    /// Learning rate of plain SGD.
+    /// Learning rate of SGD.
     pub lr: f64,
+    /// Its momentum.
+    pub momentum: f64,
     /// Rows a step.
     pub batch: usize,
     /// Passes over the plain images.
@@ -134,11 +136,12 @@ pub(crate) fn run(
         }
     }
     let protocol = format!(
-        "{} {} images, MLP {:?}, SGD {} batch {}, {} epochs and {} of tuning; {} test images, {} for choosing",
+        "{} {} images, MLP {:?}, SGD {} with momentum {} batch {}, {} epochs and {} of tuning; {} test images, {} for choosing",
         spec.dataset,
         spec.examples,
         spec.hidden,
         spec.lr,
+        spec.momentum,
         spec.batch,
         spec.epochs,
         spec.tuning_epochs,
@@ -174,12 +177,11 @@ impl Spec {
     fn recipe(&self, stream: &str, epochs: u64, seed: u64) -> Result<Recipe> {
         let text = format!(
             "seed = {seed}\nmethod = \"fine-tune\"\n\
-             [stream]\ndataset = \"{}\"\nscenario = \"domain\"\nper_experience = {}\n\
-             normalise = \"raw\"\n{stream}\n\
+             [stream]\ndataset = \"{}\"\nscenario = \"domain\"\nper_experience = {}\n{stream}\n\
              [network]\nkind = \"mlp\"\nhidden = {:?}\n\
-             [train]\nlr = {:?}\nbatch = {}\nepochs = {epochs}\n\
+             [train]\nlr = {:?}\nmomentum = {:?}\nbatch = {}\nepochs = {epochs}\n\
              [evaluate]\nevery = 0\noutcomes = false\n",
-            self.dataset, self.examples, self.hidden, self.lr, self.batch,
+            self.dataset, self.examples, self.hidden, self.lr, self.momentum, self.batch,
         );
         Ok(Recipe::parse(&text, &[])?)
     }
