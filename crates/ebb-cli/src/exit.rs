@@ -64,7 +64,8 @@ impl Error {
             Error::Learn(
                 ebb_learn::Error::Interrupted { .. } | ebb_learn::Error::TuneStopped { .. },
             )
-            | Error::Study(ebb_study::Error::Stopped) => true,
+            | Error::Study(ebb_study::Error::Stopped)
+            | Error::Language(ebb_lm::Error::Hub(ebb_hub::Error::Stopped)) => true,
             Error::InRun { source, .. } => source.is_interruption(),
             _ => false,
         }

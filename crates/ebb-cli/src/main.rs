@@ -50,6 +50,7 @@ Examples:
   ebb tune --grid train.lr=0.1,1   choose a value on the first experiences alone
   ebb generate smollm2-135m 'Once' let a language model write
   ebb score smollm2-135m           measure its general ability
+  ebb merge base a b -o both       one model of several, without training
   ebb study list                   published findings, and whether they hold here
 
 Exit codes:

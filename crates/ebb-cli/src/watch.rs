@@ -132,6 +132,39 @@ impl Drop for Watch {
     }
 }
 
+/// Watches numbers of a model that are done, from several threads.
+pub struct Numbers {
+    bar: ProgressBar,
+}
+
+impl Numbers {
+    /// Someone who looks at standard error where it is a terminal, or (`quiet`) does not.
+    pub fn new(all: usize, quiet: bool) -> Numbers {
+        if quiet || !std::io::stderr().is_terminal() {
+            return Numbers {
+                bar: ProgressBar::hidden(),
+            };
+        }
+        let bar = ProgressBar::new(all as u64);
+        let template = "{bar:24} {percent:>3} %  {human_pos} of {human_len} numbers  {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━━─"));
+        }
+        Numbers { bar }
+    }
+
+    /// So many more are done.
+    pub fn more(&self, numbers: usize) {
+        self.bar.inc(numbers as u64);
+    }
+}
+
+impl Drop for Numbers {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Watches many runs: a study or a search.
 pub struct RunsWatch {
     bar: Option<ProgressBar>,

@@ -141,6 +141,11 @@ impl Adapter {
         Ok(Adapter { config, pairs })
     }
 
+    /// Whether this is the folder of an adapter.
+    pub fn is_in(folder: impl AsRef<Path>) -> bool {
+        folder.as_ref().join(CONFIG).is_file()
+    }
+
     /// Reads the folder that `PeftModel.save_pretrained` writes.
     ///
     /// # Errors
@@ -234,7 +239,7 @@ impl Adapter {
         let tensors = named
             .iter()
             .map(|(name, shape, values)| (&**name, &shape[..], *values));
-        safetensors_file::write(&path, NumberType::F32, tensors)?;
+        safetensors_file::write(&path, NumberType::F32, &[], tensors)?;
 
         let config = serde_json::to_value(&self.config);
         let Ok(Value::Object(mut config)) = config else {
@@ -262,12 +267,12 @@ impl Adapter {
         &self.pairs
     }
 
-    /// Adds every update to the weights of its module.
+    /// Whether it belongs to a model whose tensors have these shapes.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] where the model has no such module or one of another shape; the
-    /// weights are unchanged then.
-    pub fn merge_into(&self, weights: &mut Weights) -> Result<()> {
+    /// [`Error::Mismatch`] naming the first module that the model does not have, or has in another
+    /// shape.
+    pub(crate) fn fits<'s>(&self, shape: impl Fn(&str) -> Option<&'s [usize]>) -> Result<()> {
         for (module, pair) in &self.pairs {
             let name = format!("{module}.weight");
             let expected = if self.config.fan_in_fan_out {
@@ -275,7 +280,7 @@ impl Adapter {
             } else {
                 [pair.outputs, pair.inputs]
             };
-            let found = weights.layout().find(&name).map(|entry| &entry.shape[..]);
+            let found = shape(&name);
             if found != Some(&expected) {
                 let what = format!(
                     "the adapter belongs to another model: it changes `{name}` of shape \
@@ -284,6 +289,17 @@ impl Adapter {
                 return Err(Error::Mismatch(what));
             }
         }
+        Ok(())
+    }
+
+    /// Adds every update to the weights of its module.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the model has no such module or one of another shape; the
+    /// weights are unchanged then.
+    pub fn merge_into(&self, weights: &mut Weights) -> Result<()> {
+        let layout = weights.layout();
+        self.fits(|name| layout.find(name).map(|entry| &entry.shape[..]))?;
         for (module, pair) in &self.pairs {
             let update = pair.update();
             let Some(values) = weights.get_mut(&format!("{module}.weight")) else {

@@ -64,6 +64,9 @@ pub enum Error {
     /// A chat template could not be read or refused the conversation.
     #[error("the chat template {0}")]
     Template(String),
+    /// Somebody asked to stop.
+    #[error("stopped: nothing was written")]
+    Stopped,
     /// Two things that should fit do not.
     #[error("{0}")]
     Mismatch(String),

@@ -106,6 +106,14 @@ impl Tensors for Folder {
             .ok_or_else(|| absent(&self.path, name))?;
         self.shards[*shard].read_into(name, values)
     }
+
+    fn read_range_into(&self, name: &str, from: usize, values: &mut [f32]) -> Result<()> {
+        let shard = self
+            .shard_of
+            .get(name)
+            .ok_or_else(|| absent(&self.path, name))?;
+        self.shards[*shard].read_range_into(name, from, values)
+    }
 }
 
 /// The files with tensors, and which tensor the index expects in which of them.

@@ -7,17 +7,21 @@
 //! - [`Tokenizer`]: from `tokenizer.json`, or built from the vocabulary of a GGUF file;
 //!   [`ChatTemplate`]: the Jinja template that turns messages into a prompt.
 //! - [`Adapter`]: low-rank adapters as PEFT writes them.
+//! - [`merge`]: several of these into one, piece by piece; [`Bundle`]: several adapters in common
+//!   bases.
 //!
 //! Both kinds of model are [`Tensors`]: named values, converted to `f32` on load. Everything
 //! that is read comes from outside, so every length is checked before it is believed.
 
 mod adapter;
+mod bundle;
 mod chat;
 mod error;
 mod folder;
 mod gguf;
 mod made;
 mod mapped;
+pub mod merge;
 mod number;
 mod safetensors_file;
 mod tensors;
@@ -25,6 +29,7 @@ mod tokenizer;
 mod write;
 
 pub use adapter::{Adapter, AdapterConfig, Pair};
+pub use bundle::{Bundle, BundleSummary, HeldAdapter};
 pub use chat::{ChatOptions, ChatTemplate, Message};
 pub use error::{Error, Result};
 pub use folder::Folder;
@@ -32,4 +37,4 @@ pub use gguf::{BlockType, Gguf, MetaArray, MetaValue};
 pub use number::NumberType;
 pub use tensors::{TensorInfo, Tensors};
 pub use tokenizer::{SpecialTokens, Tokenizer};
-pub use write::FolderWriter;
+pub use write::{FolderWriter, Pieces};

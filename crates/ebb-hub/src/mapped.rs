@@ -1,7 +1,7 @@
 //! Files seen as bytes without being read into memory.
 
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -30,6 +30,22 @@ impl Mapped {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Lets go of pages that were read: they come from the disk again if they are touched again.
+    pub fn forget(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if range.end <= self.map.len() {
+            // SAFETY: the map is read-only and its pages are those of the file, so that what is
+            // read after this is the same. A refusal changes nothing.
+            let _ = unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.len(),
+                )
+            };
+        }
     }
 }
 

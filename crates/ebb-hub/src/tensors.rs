@@ -35,6 +35,18 @@ pub trait Tensors {
     /// [`Error::Tensor`] if there is none of this name or `values` has another length.
     fn read_into(&self, name: &str, values: &mut [f32]) -> Result<()>;
 
+    /// Reads `values.len()` values of a tensor, from the one at `from` on. What was read need not
+    /// stay in memory.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if there is none of this name, or not so many values.
+    fn read_range_into(&self, name: &str, from: usize, values: &mut [f32]) -> Result<()>;
+
+    /// Whether a part of the tensor costs a part of its time.
+    fn has_ranges(&self, _name: &str) -> bool {
+        true
+    }
+
     /// The tensor called `name`.
     fn find(&self, name: &str) -> Option<&TensorInfo> {
         let tensors = self.tensors();
@@ -95,6 +107,20 @@ pub(crate) fn absent(path: &Path, name: &str) -> Error {
         name,
         "there is no such tensor: the files belong to another model",
     )
+}
+
+/// Refuses a range that reaches out of a tensor.
+pub(crate) fn within(path: &Path, info: &TensorInfo, from: usize, values: &[f32]) -> Result<()> {
+    let end = from.checked_add(values.len());
+    if end.is_some_and(|end| end <= info.values()) {
+        return Ok(());
+    }
+    let what = format!(
+        "it has {} values and {} from {from} on were asked for",
+        info.values(),
+        values.len()
+    );
+    Err(Error::tensor(path, &info.name, what))
 }
 
 pub(crate) fn same_length(path: &Path, info: &TensorInfo, values: &[f32]) -> Result<()> {

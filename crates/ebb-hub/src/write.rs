@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::error::{At, Error, Result};
 use crate::folder::INDEX;
 use crate::number::NumberType;
-use crate::safetensors_file;
+use crate::safetensors_file::Laid;
+use crate::tensors::TensorInfo;
 use crate::tokenizer::Tokenizer;
 
 /// What of a tokenizer and of generation is carried over as it is.
@@ -102,6 +103,30 @@ impl FolderWriter {
     /// # Errors
     /// [`Error::Exists`] if `path` is there and not empty; [`Error::Io`].
     pub fn write(&self, path: impl AsRef<Path>, weights: &Weights) -> Result<()> {
+        let tensors: Vec<TensorInfo> = weights
+            .iter()
+            .map(|(entry, _)| TensorInfo {
+                name: entry.path.clone(),
+                shape: entry.shape.clone(),
+            })
+            .collect();
+        self.write_pieces(path, &tensors, |pieces| {
+            let mut each = weights.iter().enumerate();
+            each.try_for_each(|(i, (_, values))| pieces.put(i, 0, values))
+        })
+    }
+
+    /// The same with tensors that `fill` puts in piece by piece, in any order and from several
+    /// threads.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and those of `fill`: nothing is left of the folder then.
+    pub fn write_pieces<T>(
+        &self,
+        path: impl AsRef<Path>,
+        tensors: &[TensorInfo],
+        fill: impl FnOnce(&Pieces) -> Result<T>,
+    ) -> Result<T> {
         let path = path.as_ref();
         if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file() {
             return Err(Error::Exists { path: path.into() });
@@ -114,10 +139,11 @@ impl FolderWriter {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = parent.join(format!(".{name}.unfinished-{}", std::process::id()));
         fs::create_dir(&draft).at("create", &draft)?;
-        let written = self
-            .fill(&draft, weights)
+        let written = self.fill(&draft, tensors, fill).and_then(|given| {
             // An empty folder gives way.
-            .and_then(|()| fs::rename(&draft, path).at("create", path));
+            fs::rename(&draft, path).at("create", path)?;
+            Ok(given)
+        });
         if written.is_err() {
             // What stopped the writing is the error to tell, not what stops the tidying up.
             let _ = fs::remove_dir_all(&draft);
@@ -125,7 +151,12 @@ impl FolderWriter {
         written
     }
 
-    fn fill(&self, folder: &Path, weights: &Weights) -> Result<()> {
+    fn fill<T>(
+        &self,
+        folder: &Path,
+        tensors: &[TensorInfo],
+        fill: impl FnOnce(&Pieces) -> Result<T>,
+    ) -> Result<T> {
         let mut config = self.config.clone();
         let key = if config.contains_key("dtype") {
             "dtype"
@@ -147,40 +178,77 @@ impl FolderWriter {
         for (name, text) in &self.texts {
             put(&folder.join(name), text.as_bytes())?;
         }
-        self.tensors(folder, weights)
+        let pieces = self.lay_out(folder, tensors)?;
+        let given = fill(&pieces)?;
+        pieces.shards.iter().try_for_each(Laid::finish)?;
+        Ok(given)
     }
 
-    fn tensors(&self, folder: &Path, weights: &Weights) -> Result<()> {
+    /// Files with room for all tensors.
+    fn lay_out(&self, folder: &Path, tensors: &[TensorInfo]) -> Result<Pieces> {
         let mut shards = vec![Vec::new()];
         let (mut in_shard, mut total) = (0, 0);
-        for (entry, values) in weights.iter() {
-            let bytes = values.len() * self.number.bytes();
+        let mut places = Vec::with_capacity(tensors.len());
+        for tensor in tensors {
+            let bytes = tensor.values() * self.number.bytes();
             if in_shard > 0 && in_shard + bytes > self.shard_bytes {
                 shards.push(Vec::new());
                 in_shard = 0;
             }
             in_shard += bytes;
             total += bytes;
-            if let Some(shard) = shards.last_mut() {
-                shard.push((entry.path.as_str(), entry.shape.as_slice(), values));
+            let at = shards.len() - 1;
+            places.push((at, shards[at].len()));
+            shards[at].push((tensor.name.as_str(), tensor.shape.as_slice()));
+        }
+        let single = shards.len() == 1;
+        let name = |i: usize| match single {
+            true => "model.safetensors".to_owned(),
+            false => format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len()),
+        };
+        let laid = shards.iter().enumerate().map(|(i, shard)| {
+            let tensors = shard.iter().copied();
+            Laid::new(&folder.join(name(i)), self.number, &[], tensors)
+        });
+        let laid: Vec<Laid> = laid.collect::<Result<_>>()?;
+        if !single {
+            let mut map = Map::new();
+            for (i, shard) in shards.iter().enumerate() {
+                for (tensor, _) in shard {
+                    map.insert((*tensor).to_owned(), name(i).into());
+                }
             }
+            let mut index = Map::new();
+            index.insert("metadata".into(), json!({ "total_size": total }));
+            index.insert("weight_map".into(), map.into());
+            put(&folder.join(INDEX), &pretty(&index))?;
         }
-        if let [only] = &shards[..] {
-            let path = folder.join("model.safetensors");
-            return safetensors_file::write(&path, self.number, only.iter().copied());
-        }
-        let mut map = Map::new();
-        for (i, shard) in shards.iter().enumerate() {
-            let name = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
-            safetensors_file::write(&folder.join(&name), self.number, shard.iter().copied())?;
-            for (tensor, _, _) in shard {
-                map.insert((*tensor).to_owned(), name.clone().into());
-            }
-        }
-        let mut index = Map::new();
-        index.insert("metadata".into(), json!({ "total_size": total }));
-        index.insert("weight_map".into(), map.into());
-        put(&folder.join(INDEX), &pretty(&index))
+        Ok(Pieces {
+            shards: laid,
+            places,
+        })
+    }
+}
+
+/// Tensors of a folder that is being written.
+#[derive(Debug)]
+pub struct Pieces {
+    shards: Vec<Laid>,
+    /// In which file a tensor is, and at which place of it.
+    places: Vec<(usize, usize)>,
+}
+
+impl Pieces {
+    /// Writes values of the tensor with this number, from its value `from` on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn put(&self, tensor: usize, from: usize, values: &[f32]) -> Result<()> {
+        let (shard, at) = self.places[tensor];
+        self.shards[shard].put(at, from, values)
     }
 }
 

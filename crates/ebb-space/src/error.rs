@@ -157,6 +157,9 @@ pub enum Error {
          penalties"
     )]
     QuadraticKinds,
+    /// Task vectors, or a rule for them, that make no merged model.
+    #[error("this cannot be merged: {0}")]
+    BadMerge(String),
     /// A path that a layout does not have.
     #[error("there is no tensor called `{0}` in the layout: compare it with the layout's paths")]
     NoSuchTensor(String),

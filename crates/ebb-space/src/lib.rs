@@ -4,6 +4,7 @@
 //!   exact gradients; [`presets`] names the published ones.
 //! - **Weight space**: [`Weights`] over a [`Layout`], [`Mask`], [`Quadratic`] penalties,
 //!   [`Subspace`] projections; the kernels of the diagonal Fisher, by name ([`FisherKind`]).
+//! - **Merging**: [`merge`], rules that make one task vector of several.
 //! - **Statistics**: [`stats`], and the [`Number`] that carries its meaning.
 //! - **Keyed randomness**: [`Key`], and the identity of an example, [`ExampleId`].
 //!
@@ -23,6 +24,7 @@ mod id;
 mod key;
 mod kmeans;
 mod mask;
+pub mod merge;
 mod number;
 mod objective;
 pub mod presets;

@@ -7,6 +7,7 @@ mod export;
 mod generate;
 mod learn;
 mod lineage;
+mod merge;
 mod methods;
 mod report;
 mod resume;
@@ -34,6 +35,7 @@ pub enum Verb {
     Data(data::Data),
     Generate(generate::Generate),
     Export(export::Export),
+    Merge(merge::Merge),
     Score(score::Score),
     Study(study::Study),
     Tune(tune::Tune),
@@ -58,6 +60,7 @@ impl Verb {
             Verb::Data(verb) => verb.run(around),
             Verb::Generate(verb) => verb.run(around),
             Verb::Export(verb) => verb.run(around),
+            Verb::Merge(verb) => verb.run(around),
             Verb::Score(verb) => verb.run(around),
             Verb::Study(verb) => verb.run(around),
             Verb::Tune(verb) => verb.run(around),

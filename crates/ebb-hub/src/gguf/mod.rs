@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::mapped::Mapped;
-use crate::tensors::{TensorInfo, Tensors, absent, same_length};
+use crate::tensors::{TensorInfo, Tensors, absent, same_length, within};
 use names::{Change, Place};
 
 pub use blocks::BlockType;
@@ -225,6 +225,34 @@ impl Tensors for Gguf {
             stored
                 .change
                 .undo(&whole, stored.rows, stored.columns, values);
+        }
+        Ok(())
+    }
+
+    fn has_ranges(&self, name: &str) -> bool {
+        let at = self.tensors.binary_search_by(|t| t.name.as_str().cmp(name));
+        at.is_ok_and(|at| self.stored[at].change == Change::Same)
+    }
+
+    fn read_range_into(&self, name: &str, from: usize, values: &mut [f32]) -> Result<()> {
+        let at = self.tensors.binary_search_by(|t| t.name.as_str().cmp(name));
+        let at = at.map_err(|_| absent(self.path(), name))?;
+        let (info, stored) = (&self.tensors[at], &self.stored[at]);
+        within(self.path(), info, from, values)?;
+        let block = stored.block.values();
+        let whole_blocks = from.is_multiple_of(block) && values.len().is_multiple_of(block);
+        if stored.change == Change::Same && whole_blocks {
+            let bytes = |values: usize| values / block * stored.block.bytes();
+            let begin = stored.range.start + bytes(from);
+            let range = begin..begin + bytes(values.len());
+            stored.block.decode(&self.file[range.clone()], values);
+            self.file.forget(range);
+        } else {
+            // What stands in another order is put in order whole.
+            let mut whole = vec![0.0; info.values()];
+            self.read_into(name, &mut whole)?;
+            values.copy_from_slice(&whole[from..from + values.len()]);
+            self.file.forget(stored.range.clone());
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ebb_hub::{
-    Adapter, ChatOptions, Folder, FolderWriter, Gguf, Message, MetaValue, Tensors, Tokenizer,
+    Adapter, Bundle, ChatOptions, Folder, FolderWriter, Gguf, Message, MetaValue, Tensors,
+    Tokenizer,
 };
 use ebb_space::Stream;
 
@@ -66,14 +67,17 @@ impl Target {
             ]
             .map(read)
             .into(),
-            Target::Safetensors => [
-                "llama.safetensors",
-                "gpt2.safetensors",
-                "sharded/model-00001-of-00002.safetensors",
-                "adapter-plain/adapter_model.safetensors",
-            ]
-            .map(read)
-            .into(),
+            Target::Safetensors => {
+                let files = [
+                    "llama.safetensors",
+                    "gpt2.safetensors",
+                    "sharded/model-00001-of-00002.safetensors",
+                    "adapter-plain/adapter_model.safetensors",
+                ];
+                let mut all: Vec<_> = files.map(read).into();
+                all.push(("bundle".into(), bundle(&fixtures)));
+                all
+            }
             Target::Tokenizer => [
                 "tokenizer-gpt-2/tokenizer.json",
                 "tokenizer-llama-bpe/tokenizer.json",
@@ -98,6 +102,16 @@ impl Target {
             .into(),
         }
     }
+}
+
+/// A file of adapters in common bases.
+fn bundle(fixtures: &Path) -> Vec<u8> {
+    let adapters = ["adapter-plain", "adapter-rslora"].map(|name| fixtures.join(name));
+    let (bundle, _) = Bundle::of(&adapters.each_ref().map(|a| a.as_path()), 1).expect("a bundle");
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("bundle.safetensors");
+    bundle.write(&path).expect("written");
+    fs::read(path).expect("a bundle")
 }
 
 const TEXT: &str = "it's 12 déjà\n\tvu 日本 <|im_start|>  🙂";
@@ -170,7 +184,12 @@ impl Reader {
             }
             Target::Safetensors => {
                 self.file("safetensors/model.safetensors", bytes);
-                self.file("safetensors/adapter_model.safetensors", bytes);
+                let path = self.file("safetensors/adapter_model.safetensors", bytes);
+                if let Ok(bundle) = Bundle::open(path) {
+                    for name in bundle.names() {
+                        let _ = bundle.extract(name);
+                    }
+                }
                 let folder = self.dir.path().join("safetensors");
                 let adapter = Adapter::open(&folder);
                 let Ok(folder) = Folder::open(folder) else {

@@ -2,11 +2,13 @@
 
 mod forgetting_events;
 pub(crate) mod found;
+mod layer_scaling;
 mod linear;
 mod open_set;
 
 pub use forgetting_events::{ARMS as FORGETTING_EVENTS_ARMS, Spec as ForgettingEventsSpec};
 
+pub use layer_scaling::{ARMS as LAYER_SCALING_ARMS, Spec as LayerScalingSpec};
 pub use open_set::{ARMS as OPEN_SET_ARMS, Spec as OpenSetSpec};
 
 use crate::clause::Samples;
@@ -35,6 +37,9 @@ pub(crate) fn run(
         Native::Ideal { draws } => worlds::ideal::study(seed, *draws)?,
         Native::OpenSet(spec) => {
             return open_set::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::LayerScaling(spec) => {
+            return layer_scaling::run(spec, &study.seeds, options, watch, verdict);
         }
         Native::FewShot(spec) => {
             return language::few_shot::run(spec, &study.seeds, options, watch, verdict);

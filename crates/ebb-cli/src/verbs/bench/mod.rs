@@ -4,6 +4,7 @@
 //! that changes its speed changes it for everyone; what is printed are medians and ratios.
 
 mod mammoth;
+mod merge;
 mod overhead;
 mod speed;
 
@@ -52,6 +53,7 @@ pub struct Bench {
 enum What {
     Methods(overhead::Overhead),
     Mammoth(mammoth::Mammoth),
+    Merge(merge::Merge),
     Speed(speed::Speed),
 }
 
@@ -64,6 +66,7 @@ Examples:
   ebb bench speed                              steps of every kind of network, and language models
   ebb bench --against venv/bin/python          beside a plain PyTorch loop and Avalanche 0.6
   ebb bench mammoth ~/mammoth --python venv/bin/python   beside the code of the DER paper
+  ebb bench merge --against venv/bin/python    merging, beside mergekit
   ebb bench --against python3 --write docs/evidence/bench.md";
 
 /// One process.
@@ -125,6 +128,7 @@ impl Bench {
             Some(What::Speed(speed)) => return speed.run(),
             Some(What::Methods(overhead)) => return overhead.run(around),
             Some(What::Mammoth(mammoth)) => return mammoth.run(around),
+            Some(What::Merge(merge)) => return merge.run(around),
             None => {}
         }
         let place = tempfile::tempdir().map_err(|e| refused("make", "a temporary folder", e))?;
