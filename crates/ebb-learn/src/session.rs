@@ -2,13 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    agem::AGem, centre::Centres, clnp::Clnp, cuber::Cuber, dgr::Generator, ewc::Ewc,
+    agem::AGem, bottom_frozen::BottomFrozen, centre::Centres, chosen_blocks::ChosenBlocks,
+    clnp::Clnp, cuber::Cuber, dgr::Generator, embedding_reset::EmbeddingReset, ewc::Ewc,
     fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm, gss::Gss,
     hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys, l2::L2,
-    mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, prd::PrototypePull, protocl::ProtoCl,
-    psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh, remind::Remind,
-    rer::Relational, rkd::TwoLevels, rmn::Relevance, sharp::Sharp, si::Si, views::ViewBatch,
-    zeroth::ZerothOrder,
+    language_neurons::LanguageNeurons, mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle,
+    prd::PrototypePull, protocl::ProtoCl, psmt::Psmt, quantile::QuantileRisk, rank::Rank,
+    refresh::Refresh, remind::Remind, rer::Relational, rkd::TwoLevels, rmn::Relevance,
+    sharp::Sharp, si::Si, ssu::Ssu, train_parts::TrainParts, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -22,6 +23,7 @@ use crate::spec::{DataPlan, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
+use ebb_hub::Tokenizer;
 use ebb_memory::Payload;
 use ebb_net::Model;
 use ebb_record::{ForgettingEvents, State, StateWriter};
@@ -98,6 +100,8 @@ pub struct Session {
     pub key: Key,
     /// Seconds of earlier sittings: in all, and in training.
     pub earlier: (f64, f64),
+    /// Of a language model that was opened with its texts.
+    pub tokenizer: Option<Tokenizer>,
 }
 
 impl Session {
@@ -111,7 +115,9 @@ impl Session {
             let (language, stream) = crate::language::open(recipe, data_dir)?;
             let stream = plan(stream, file.data);
             check(&stream)?;
-            return Self::with(recipe, Arc::new(stream), language.model);
+            let mut session = Self::with(recipe, Arc::new(stream), language.model)?;
+            session.tokenizer = Some(language.tokenizer);
+            return Ok(session);
         }
         let stream = plan(file.stream.build(data_dir, file.seed)?, file.data);
         check(&stream)?;
@@ -138,7 +144,11 @@ impl Session {
     /// As [`Session::on`], and when the model cannot be read.
     pub fn on_model(recipe: &Recipe, stream: Arc<Stream>, data_dir: &Path) -> Result<Self> {
         match crate::language::pretrained(recipe, data_dir)? {
-            Some(language) => Self::with(recipe, stream, language.model),
+            Some(language) => {
+                let mut session = Self::with(recipe, stream, language.model)?;
+                session.tokenizer = Some(language.tokenizer);
+                Ok(session)
+            }
             None => Self::on(recipe, stream),
         }
     }
@@ -180,6 +190,7 @@ impl Session {
             events: ForgettingEvents::new(),
             key,
             earlier: (0.0, 0.0),
+            tokenizer: None,
             stream,
         })
     }
@@ -485,6 +496,12 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Mvp(s) => Box::new(Mvp::new(s.clone())),
         PluginSpec::ProtoCl(s) => Box::new(ProtoCl::new(s.clone())),
         PluginSpec::QuantileRisk(s) => Box::new(QuantileRisk::new(s.clone())),
+        PluginSpec::SourceShield(s) => Box::new(Ssu::new(s.clone())),
+        PluginSpec::BottomFrozen(s) => Box::new(BottomFrozen::new(s.clone())),
+        PluginSpec::TrainParts(s) => Box::new(TrainParts::new(s.clone())),
+        PluginSpec::LanguageNeurons(s) => Box::new(LanguageNeurons::new(s.clone())),
+        PluginSpec::EmbeddingReset(s) => Box::new(EmbeddingReset::new(s.clone())),
+        PluginSpec::ChosenBlocks(s) => Box::new(ChosenBlocks::new(s.clone())),
     }
 }
 

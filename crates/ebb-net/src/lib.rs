@@ -24,7 +24,7 @@ mod word_or_table;
 
 pub use activation::ActivationKind;
 pub use burn::tensor::Device;
-pub use decoder::{Decoder, DecoderConfig, Packing};
+pub use decoder::{Decoder, DecoderConfig, Packing, Place, Role};
 pub use heads::{HeadKind, HeadPlan};
 pub use init::Init;
 pub use model::{Leaves, Model};

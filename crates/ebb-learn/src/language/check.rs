@@ -188,7 +188,7 @@ fn method(file: &RecipeFile) -> Result<()> {
     let misfits = |p: &&PluginSpec| match p {
         PluginSpec::HalfFreeze(_) | PluginSpec::Refresh(_) => false,
         PluginSpec::Fpf(s) => s.alpha > 0.0,
-        _ => true,
+        p => !p.of_blocks(),
     };
     if let Some(plugin) = file.plugin.iter().find(misfits) {
         return wrong(format!(

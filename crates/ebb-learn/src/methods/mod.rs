@@ -2,11 +2,14 @@
 
 pub mod agem;
 pub mod bdkd;
+pub mod bottom_frozen;
 pub mod centre;
+pub mod chosen_blocks;
 pub mod clnp;
 pub mod cuber;
 pub mod der;
 pub mod dgr;
+pub mod embedding_reset;
 pub mod er;
 pub mod ewc;
 pub mod fast_slow;
@@ -24,6 +27,7 @@ pub mod hft;
 pub mod icarl;
 pub mod key_value;
 pub mod l2;
+pub mod language_neurons;
 pub mod lwf;
 pub mod mas;
 pub mod mat;
@@ -44,9 +48,11 @@ pub mod rmn;
 pub mod sharp;
 pub mod si;
 pub mod sinkd;
+pub mod ssu;
 #[cfg(test)]
 mod staging;
 pub mod taxonomy;
+pub mod train_parts;
 pub mod views;
 pub mod zeroth;
 
@@ -185,6 +191,13 @@ pub const ALL: &[MethodCard] = &[
     mvp::MVP,
     protocl::PROTOCL,
     quantile::QUANTILE_RISK,
+    ssu::SSU,
+    bottom_frozen::BOTTOM_FROZEN,
+    train_parts::ATTENTION_ONLY,
+    train_parts::GATE_UP_ONLY,
+    language_neurons::LANGUAGE_NEURONS,
+    embedding_reset::EMBEDDING_RESET,
+    chosen_blocks::CHOSEN_BLOCKS,
 ];
 
 /// The method called `name`.
