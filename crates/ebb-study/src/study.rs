@@ -45,7 +45,7 @@ pub enum Plan {
     /// Arms times seeds, each compared with a published figure.
     Reference(Box<Reference>),
     /// Code of its own; where it measures arms, clauses may judge them.
-    Native(Native, Claims),
+    Native(Box<Native>, Claims),
 }
 
 /// Arms, and what is expected of them.
@@ -344,7 +344,7 @@ impl Study {
                         "a native study with arms needs `expect`; one without judges itself".into(),
                     ));
                 }
-                Plan::Native(native.clone(), claims)
+                Plan::Native(Box::new(native.clone()), claims)
             }
             (None, Some(reference)) => {
                 Plan::Reference(Box::new(reference.checked(arms).map_err(wrong)?))
