@@ -181,6 +181,7 @@ fn plugins(
         steps: at.steps,
         total: at.total,
         lr,
+        tokenizer: s.tokenizer.as_ref(),
         key: s.key.sub("plugin"),
     };
     s.plugins

@@ -155,6 +155,15 @@ impl Optimizer {
         true
     }
 
+    /// Forgets what it knows of one tensor, by its number in the layout.
+    pub fn reset_tensor(&mut self, index: usize) {
+        self.steps[index] = 0;
+        for (_, m) in &mut self.moments {
+            let range = m.layout().entries()[index].range.clone();
+            m.as_mut_slice()[range].fill(0.0);
+        }
+    }
+
     /// Forgets everything: fresh moments, no steps.
     pub fn reset(&mut self) {
         self.steps.fill(0);

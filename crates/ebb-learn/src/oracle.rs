@@ -301,6 +301,34 @@ impl Oracle {
         Ok((pass, by_input))
     }
 
+    /// The activations at `taps` and the gradient of `objective` by them, `[rows, everything else]`
+    /// each, in evaluation mode; the gradient by the weights comes into `into`.
+    ///
+    /// # Errors
+    /// As [`Oracle::gradient`], and when the network has no such tap.
+    pub fn tapped_gradients(
+        &mut self,
+        objective: &Objective,
+        batch: &Batch,
+        taps: &[String],
+        into: &mut Weights,
+    ) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+        let wanted = taps.iter().fold(batch.taps(), |wanted, name| {
+            wanted.read(name).differentiate(name)
+        });
+        let (_, found, mut gradients) =
+            self.pass(objective, batch, None, Mode::Eval, wanted, into)?;
+        let both = |name: &String| {
+            let values = found.value(name).map(slices::to_vec);
+            let values = values.ok_or_else(|| no_such_tap(name, &self.model))?;
+            // What the objective does not hang on has no gradient.
+            let by = found.gradient(name, &mut gradients);
+            let by = by.map_or_else(|| vec![0.0; values.len()], |g| slices::to_vec(&g));
+            Ok((values, by))
+        };
+        taps.iter().map(both).collect()
+    }
+
     /// The gradient of a function of a batch's logits, in evaluation mode: `f` gets the logits,
     /// `[rows, outputs]`, and gives its derivative by them.
     pub fn pull_back(

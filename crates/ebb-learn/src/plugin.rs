@@ -12,7 +12,8 @@ use crate::oracle::{Oracle, PassResult};
 use crate::replay::Replay;
 use crate::seen::{ClassSets, outputs};
 use crate::spec::RecipeFile;
-use ebb_data::{Item, Stream};
+use ebb_data::{Item, Part, Stream};
+use ebb_hub::Tokenizer;
 use ebb_space::{Key, Mask, Objective, Weights};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,8 @@ pub struct Scene<'a> {
     pub total: u64,
     /// This step's learning rate (between steps, the recipe's).
     pub lr: f64,
+    /// Text to tokens, where the run has a tokenizer.
+    pub tokenizer: Option<&'a Tokenizer>,
     /// A key for the plugin's draws; make it of a purpose and a number, `sub` and `at`.
     pub key: Key,
 }
@@ -59,6 +62,21 @@ impl Scene<'_> {
     /// The experience's training examples.
     pub fn train(&self) -> &[Item] {
         &self.stream.experiences[self.experience].train
+    }
+
+    /// A keyed sample of `n` texts (0: all) of the experiences before this one, as rows of signed
+    /// ids.
+    pub fn earlier_texts(&self, n: usize, key: Key) -> Vec<f32> {
+        let before = &self.stream.experiences[..self.experience];
+        let mut items: Vec<Item> = before
+            .iter()
+            .flat_map(|e| e.train.iter().copied())
+            .collect();
+        key.order(&mut items, |i| i.id.mix());
+        items.truncate(if n == 0 { items.len() } else { n });
+        let mut texts = Vec::new();
+        self.stream.gather(Part::Train, &items, &mut texts);
+        texts
     }
 
     /// Whether no experience follows.

@@ -499,6 +499,18 @@ fn check_plugins(file: &RecipeFile) -> Result<()> {
             PluginSpec::ProtoCl(_) if matches!(file.network, NetworkSpec::KeyValue { .. }) => {
                 "features that are trained, which those of a key-value network are not".to_owned()
             }
+            PluginSpec::SourceShield(s) if !share(s.share) => "a `share` from 0 to 1".to_owned(),
+            PluginSpec::LanguageNeurons(s) if !share(s.share) || !share(s.general) => {
+                "a `share` and a `general` from 0 to 1".to_owned()
+            }
+            PluginSpec::EmbeddingReset(s) if s.every == 0 => "`every` of at least 1".to_owned(),
+            PluginSpec::TrainParts(s) if s.parts.is_empty() => {
+                "`parts` that are trained: attention, gate, up or down".to_owned()
+            }
+            PluginSpec::ChosenBlocks(s) if s.blocks == 0 => "`blocks` of at least 1".to_owned(),
+            p if p.of_blocks() && !file.network.is_language() => {
+                "a language model: a network of the kind `decoder` or `pretrained`".to_owned()
+            }
             PluginSpec::QuantileRisk(s) if !(s.level > 0.0 && s.level < 1.0) => {
                 "a `level` between 0 and 1".to_owned()
             }

@@ -2,13 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::methods::{
-    agem::AGem, centre::Centres, clnp::Clnp, codyra::SparseGates, cuber::Cuber, dgr::Generator,
+    agem::AGem, bottom_frozen::BottomFrozen, centre::Centres, chosen_blocks::ChosenBlocks,
+    clnp::Clnp, codyra::SparseGates, cuber::Cuber, dgr::Generator, embedding_reset::EmbeddingReset,
     ewc::Ewc, fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm,
     gss::Gss, hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys,
-    l2::L2, mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, prd::PrototypePull,
-    protocl::ProtoCl, psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh,
-    reg_lora::KeyElements, remind::Remind, rer::Relational, rkd::TwoLevels, rmn::Relevance,
-    selective_lora::SwitchPrice, sharp::Sharp, si::Si, views::ViewBatch, zeroth::ZerothOrder,
+    l2::L2, language_neurons::LanguageNeurons, mas::Mas, mat::Mat, mir::Mir, mvp::Mvp,
+    pcr::ProxyCycle, prd::PrototypePull, protocl::ProtoCl, psmt::Psmt, quantile::QuantileRisk,
+    rank::Rank, refresh::Refresh, reg_lora::KeyElements, remind::Remind, rer::Relational,
+    rkd::TwoLevels, rmn::Relevance, selective_lora::SwitchPrice, sharp::Sharp, si::Si, ssu::Ssu,
+    train_parts::TrainParts, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -22,6 +24,7 @@ use crate::spec::{DataPlan, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
+use ebb_hub::Tokenizer;
 use ebb_memory::Payload;
 use ebb_net::Model;
 use ebb_record::{ForgettingEvents, RunDir, State, StateWriter};
@@ -101,6 +104,8 @@ pub struct Session {
     pub key: Key,
     /// Seconds of earlier sittings: in all, and in training.
     pub earlier: (f64, f64),
+    /// Of a language model that was opened with its texts.
+    pub tokenizer: Option<Tokenizer>,
 }
 
 impl Session {
@@ -126,7 +131,9 @@ impl Session {
             let (language, stream) = crate::language::open(recipe, data_dir)?;
             let stream = plan(show(stream)?, file.data);
             check(&stream)?;
-            return Self::with(recipe, Arc::new(stream), language.model)?.begun(data_dir);
+            let mut session = Self::with(recipe, Arc::new(stream), language.model)?;
+            session.tokenizer = Some(language.tokenizer);
+            return session.begun(data_dir);
         }
         let stream = plan(show(file.stream.build(data_dir, file.seed)?)?, file.data);
         check(&stream)?;
@@ -172,7 +179,11 @@ impl Session {
     /// As [`Session::on`], and when the model cannot be read.
     pub fn on_model(recipe: &Recipe, stream: Arc<Stream>, data_dir: &Path) -> Result<Self> {
         match crate::language::pretrained(recipe, data_dir)? {
-            Some(language) => Self::with(recipe, stream, language.model),
+            Some(language) => {
+                let mut session = Self::with(recipe, stream, language.model)?;
+                session.tokenizer = Some(language.tokenizer);
+                Ok(session)
+            }
             None => Self::on(recipe, stream),
         }
     }
@@ -215,6 +226,7 @@ impl Session {
             events: ForgettingEvents::new(),
             key,
             earlier: (0.0, 0.0),
+            tokenizer: None,
             stream,
         })
     }
@@ -581,6 +593,12 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::SparseGates(s) => Box::new(SparseGates::new(s.clone())),
         PluginSpec::SwitchPrice(s) => Box::new(SwitchPrice::new(s.clone())),
         PluginSpec::KeyElements(s) => Box::new(KeyElements::new(s.clone())),
+        PluginSpec::SourceShield(s) => Box::new(Ssu::new(s.clone())),
+        PluginSpec::BottomFrozen(s) => Box::new(BottomFrozen::new(s.clone())),
+        PluginSpec::TrainParts(s) => Box::new(TrainParts::new(s.clone())),
+        PluginSpec::LanguageNeurons(s) => Box::new(LanguageNeurons::new(s.clone())),
+        PluginSpec::EmbeddingReset(s) => Box::new(EmbeddingReset::new(s.clone())),
+        PluginSpec::ChosenBlocks(s) => Box::new(ChosenBlocks::new(s.clone())),
     }
 }
 

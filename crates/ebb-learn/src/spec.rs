@@ -471,6 +471,18 @@ pub enum PluginSpec {
     SwitchPrice(crate::methods::selective_lora::SwitchPriceSettings),
     /// Keeps an adapter small where earlier ones were large (RegLoRA).
     KeyElements(crate::methods::reg_lora::KeyElementsSettings),
+    /// Freezes the columns that old texts use (SSU).
+    SourceShield(crate::methods::ssu::SsuSettings),
+    /// Freezes the embedding and the lowest blocks.
+    BottomFrozen(crate::methods::bottom_frozen::BottomFrozenSettings),
+    /// Trains some kinds of matrices and holds everything else.
+    TrainParts(crate::methods::train_parts::TrainPartsSettings),
+    /// Trains the neurons that all languages need, or the new one above others.
+    LanguageNeurons(crate::methods::language_neurons::LanguageNeuronsSettings),
+    /// Draws the embedding anew every so many steps.
+    EmbeddingReset(crate::methods::embedding_reset::EmbeddingResetSettings),
+    /// Trains the blocks that turn the stream most.
+    ChosenBlocks(crate::methods::chosen_blocks::ChosenBlocksSettings),
 }
 
 impl PluginSpec {
@@ -518,6 +530,20 @@ impl PluginSpec {
     pub fn chooses(&self) -> bool {
         use PluginSpec as P;
         matches!(self, P::Gss(_) | P::Herding(_) | P::Remind(_) | P::Sharp(_))
+    }
+
+    /// Whether it works on the parts of a language model, whatever it reads.
+    pub fn of_blocks(&self) -> bool {
+        use PluginSpec as P;
+        matches!(
+            self,
+            P::SourceShield(_)
+                | P::BottomFrozen(_)
+                | P::TrainParts(_)
+                | P::LanguageNeurons(_)
+                | P::EmbeddingReset(_)
+                | P::ChosenBlocks(_)
+        )
     }
 
     /// Whether it needs the logits of remembered examples to be stored.

@@ -196,6 +196,12 @@ fn methods_run_on_texts_and_resume_exactly() {
         "method = \"cumulative\"",
         "method = \"l2\"",
         "method = \"gem\"\naccept = [\"projection-with-momentum\"]",
+        "method = \"ssu\"\nwith = { samples = 4 }",
+        "method = \"bottom-frozen\"",
+        "method = \"attention-only\"",
+        "method = \"gate-up-only\"",
+        "method = \"language-neurons\"\nwith = { samples = 4 }",
+        "method = \"chosen-blocks\"\nwith = { blocks = 1, samples = 4 }",
     ] {
         let recipe = recipe(method);
         let whole = run(&recipe, None, &go).unwrap_or_else(|e| panic!("{method}: {e}"));

@@ -27,7 +27,7 @@ mod word_or_table;
 pub use activation::ActivationKind;
 pub use adapter::{AdapterSpec, Between, Gate, LinearMap};
 pub use burn::tensor::Device;
-pub use decoder::{Decoder, DecoderConfig, Packing};
+pub use decoder::{Decoder, DecoderConfig, Packing, Place, Role};
 pub use ebb_kernels::Stored;
 pub use heads::{HeadKind, HeadPlan};
 pub use init::Init;

@@ -1,6 +1,7 @@
 //! What a network is: names, shapes and a forward pass.
 
 use crate::adapter::{self, LinearMap};
+use crate::decoder::Place;
 use crate::params::Params;
 use crate::taps::Taps;
 use burn::tensor::Tensor;
@@ -136,6 +137,12 @@ pub trait Network: Send + Sync + std::fmt::Debug {
     /// token then, in their order.
     fn tokens(&self) -> bool {
         false
+    }
+
+    /// What each parameter is for, in the order of the layout; nothing in networks that are not
+    /// made of blocks of attention and feed-forward layers.
+    fn places(&self) -> Vec<Place> {
+        Vec::new()
     }
 
     /// A forward and a backward pass that keep the inputs of blocks alone and compute what lies

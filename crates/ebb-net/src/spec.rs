@@ -118,6 +118,9 @@ pub enum NetworkSpec {
         /// Units within a feed-forward layer; left out: three times the width.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inner: Option<usize>,
+        /// Whether the head is the embedding.
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        tied: bool,
     },
     /// A language model with its weights: a name that `ebb data fetch` knows, a folder, or a GGUF
     /// file.
@@ -137,6 +140,14 @@ fn decoder_layers() -> usize {
 
 fn decoder_heads() -> usize {
     4
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(yes: &bool) -> bool {
+    *yes
 }
 
 fn one() -> usize {
@@ -213,6 +224,7 @@ impl NetworkSpec {
             layers,
             heads,
             inner,
+            tied,
         } = self
         else {
             return None;
@@ -235,7 +247,7 @@ impl NetworkSpec {
         config.insert("hidden_act".into(), "silu".into());
         config.insert("rms_norm_eps".into(), 1e-5.into());
         config.insert("rope_theta".into(), 10000.0.into());
-        config.insert("tie_word_embeddings".into(), true.into());
+        config.insert("tie_word_embeddings".into(), (*tied).into());
         Some(config)
     }
 

@@ -45,7 +45,7 @@ pub enum Plan {
     /// Arms times seeds, each compared with a published figure.
     Reference(Box<Reference>),
     /// Code of its own; where it measures arms, clauses may judge them.
-    Native(Native, Claims),
+    Native(Box<Native>, Claims),
 }
 
 /// Arms, and what is expected of them.
@@ -178,6 +178,18 @@ pub enum Native {
     Acquisition(crate::language::acquisition::Spec),
     /// Decoding rules against text that repeats itself (card S085).
     Decoding(crate::language::decoding::Spec),
+    /// What a new task seems to erase, and how it comes back (card S092).
+    Alignment(crate::language::alignment::Spec),
+    /// Attention or gate and up alone, and the lean towards a skill's answers (card S038).
+    OutputBias(crate::language::output_bias::Spec),
+    /// The neurons that languages need (card S025).
+    LanguageNeurons(crate::language::neurons::Spec),
+    /// Embeddings that are drawn anew, for good or for a time (card S083).
+    DualProcess(crate::language::dual_process::Spec),
+    /// Raw text in another language for a model that was taught to answer (card S089).
+    Aligned(crate::language::aligned::Spec),
+    /// Columns that old texts use, frozen (card S017).
+    Shield(crate::language::shield::Spec),
 }
 
 impl Native {
@@ -185,7 +197,15 @@ impl Native {
     pub fn is_language(&self) -> bool {
         matches!(
             self,
-            Native::FewShot(_) | Native::Acquisition(_) | Native::Decoding(_)
+            Native::FewShot(_)
+                | Native::Acquisition(_)
+                | Native::Decoding(_)
+                | Native::Shield(_)
+                | Native::Alignment(_)
+                | Native::OutputBias(_)
+                | Native::Aligned(_)
+                | Native::DualProcess(_)
+                | Native::LanguageNeurons(_)
         )
     }
 
@@ -198,6 +218,12 @@ impl Native {
             Native::FewShot(_) => crate::language::few_shot::ARMS,
             Native::Acquisition(_) => crate::language::acquisition::ARMS,
             Native::Decoding(_) => crate::language::decoding::ARMS,
+            Native::Alignment(_) => crate::language::alignment::ARMS,
+            Native::OutputBias(_) => crate::language::output_bias::ARMS,
+            Native::LanguageNeurons(_) => crate::language::neurons::ARMS,
+            Native::DualProcess(_) => crate::language::dual_process::ARMS,
+            Native::Aligned(_) => crate::language::aligned::ARMS,
+            Native::Shield(_) => crate::language::shield::ARMS,
             Native::SequentialBayes { .. }
             | Native::MinimumNorm { .. }
             | Native::RotatedPair { .. }
@@ -336,7 +362,7 @@ impl Study {
                         "a native study with arms needs `expect`; one without judges itself".into(),
                     ));
                 }
-                Plan::Native(native.clone(), claims)
+                Plan::Native(Box::new(native.clone()), claims)
             }
             (None, Some(reference)) => {
                 Plan::Reference(Box::new(reference.checked(arms).map_err(wrong)?))

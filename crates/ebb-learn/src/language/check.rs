@@ -192,7 +192,7 @@ fn method(file: &RecipeFile) -> Result<()> {
         | PluginSpec::SwitchPrice(_)
         | PluginSpec::KeyElements(_) => false,
         PluginSpec::Fpf(s) => s.alpha > 0.0,
-        _ => true,
+        p => !p.of_blocks(),
     };
     if let Some(plugin) = file.plugin.iter().find(misfits) {
         return wrong(format!(

@@ -10,8 +10,8 @@ mod rows;
 mod spec;
 
 pub(crate) use check::check;
-pub(crate) use rows::{evaluate, expand};
-pub use rows::{outcomes, signed};
+pub(crate) use rows::{evaluate, expand, inputs_of};
+pub use rows::{mass, outcomes, signed};
 pub use spec::{Asked, LanguageSpec, TEXT, TextExperience, Tokens, WorldSpec};
 
 use crate::error::{Error, Result};
@@ -247,6 +247,35 @@ fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
         .collect()
 }
 
+/// The rows of texts in files, as the recipe reads and cuts its own: signed ids, one row behind the
+/// other.
+///
+/// # Errors
+/// When a file cannot be read, or a text does not fit.
+pub(crate) fn rows_of_files(
+    paths: &[std::path::PathBuf],
+    spec: &LanguageSpec,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<f32>> {
+    let encoder = Encoder::new(tokenizer, encoding(spec))?;
+    let mut rows = Vec::new();
+    for example in read_files(paths, &spec.fields)? {
+        for sequence in encoder.encode(&example)? {
+            rows.extend(signed(&sequence.tokens, &sequence.learn, spec.length));
+        }
+    }
+    Ok(rows)
+}
+
+fn encoding(spec: &LanguageSpec) -> Encoding {
+    Encoding {
+        learn: spec.learn,
+        too_long: spec.too_long,
+        end: spec.end,
+        ..Encoding::new(spec.length)
+    }
+}
+
 fn read_files(paths: &[std::path::PathBuf], fields: &Fields) -> Result<Vec<Example>> {
     let reading = Reading {
         fields: fields.clone(),
@@ -410,13 +439,7 @@ fn stream(
     texts: &[Texts],
     model: &LanguageModel,
 ) -> Result<Stream> {
-    let encoding = Encoding {
-        learn: spec.learn,
-        too_long: spec.too_long,
-        end: spec.end,
-        ..Encoding::new(spec.length)
-    };
-    let encoder = Encoder::new(&model.tokenizer, encoding)?;
+    let encoder = Encoder::new(&model.tokenizer, encoding(spec))?;
     let vocabulary = model.decoder.config().vocabulary;
     let (mut train, mut test) = (RowsOf::default(), RowsOf::default());
     let mut experiences = Vec::with_capacity(texts.len());

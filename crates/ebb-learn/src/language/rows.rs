@@ -58,6 +58,15 @@ fn inputs(lines: &[Line], model: &Model) -> (Tensor<2>, usize) {
     (Tensor::from_data(data, model.device()), longest)
 }
 
+/// Texts as what is put into a pass, and how many tokens each of them has there; what lies behind
+/// them is filling.
+pub(crate) fn inputs_of(signed: &[f32], model: &Model) -> (Tensor<2>, Vec<usize>) {
+    let width = model.network().inputs();
+    let lines: Vec<Line> = signed.chunks_exact(width).map(Line::new).collect();
+    let lengths = lines.iter().map(Line::len).collect();
+    (inputs(&lines, model).0, lengths)
+}
+
 /// A batch of examples, whose `rows` say one row each, as one with a row for each token.
 pub(crate) fn expand(signed: &[f32], of: Rows, ids: Vec<ExampleId>, model: &Model) -> Batch {
     let width = model.network().inputs();
@@ -121,6 +130,37 @@ pub(crate) fn evaluate(oracle: &mut Oracle, stream: &Stream, items: &[Item]) -> 
     let mut signed = Vec::new();
     stream.gather(Part::Test, items, &mut signed);
     outcomes(oracle, &signed)
+}
+
+/// The probability that a model gives to any of `tokens` where texts learn something, the mean over
+/// these places of every text (rows of [`signed`] ids): how much it leans towards saying them, whether
+/// or not they fit (the output-token bias of card S038).
+pub fn mass(oracle: &mut Oracle, signed: &[f32], tokens: &[u32]) -> Vec<f64> {
+    let width = oracle.model.network().inputs();
+    let outputs = oracle.model.network().outputs();
+    let chunk = (BUDGET / (width * outputs).max(1)).clamp(1, 64);
+    let mut found = Vec::with_capacity(signed.len() / width.max(1));
+    for signed in signed.chunks(chunk * width) {
+        let lines: Vec<Line> = signed.chunks_exact(width).map(Line::new).collect();
+        let (x, longest) = inputs(&lines, &oracle.model);
+        let logits = oracle.model.forward(x, &mut Taps::none()).logits;
+        slices::read(&logits, |z| {
+            for (line, z) in lines.iter().zip(z.chunks_exact(longest * outputs)) {
+                let places = line.targets().zip(z.chunks_exact(outputs));
+                let (mut sum, mut n) = (0.0, 0u32);
+                for (_, z) in places.filter(|((_, learnt), _)| *learnt) {
+                    let top = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let weight = |z: &f32| f64::from(z - top).exp();
+                    let all: f64 = z.iter().map(weight).sum();
+                    let of = tokens.iter().filter_map(|t| z.get(*t as usize));
+                    sum += of.map(weight).sum::<f64>() / all;
+                    n += 1;
+                }
+                found.push(sum / f64::from(n.max(1)));
+            }
+        });
+    }
+    found
 }
 
 /// Outcomes of texts, rows of [`signed`] ids one behind the other: the mean loss of their learnt

@@ -92,8 +92,9 @@ impl HalfFreeze {
     }
 }
 
-/// `share` of the tensors of each category (rounded to whole tensors), by smallest keyed draw.
-fn half(layout: &Arc<Layout>, always: &Mask, share: f64, key: Key) -> Mask {
+/// `share` of the tensors of each category (rounded to whole tensors), by smallest keyed draw, of
+/// those outside of `always`.
+pub fn half(layout: &Arc<Layout>, always: &Mask, share: f64, key: Key) -> Mask {
     let mut categories: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (i, entry) in layout.entries().iter().enumerate() {
         if !entry.range.is_empty() && !always.contains(entry.range.start) {

@@ -2,8 +2,9 @@
 //!
 //! **What it does.** Pulls every weight (or those a pattern names) back with the same strength.
 //! **Source.** Smith et al., CVPR Workshops 2023, "A closer look at rehearsal-free continual
-//! learning" (card S123), where it beats EWC on pre-trained models when put on attention alone;
-//! also the baseline of Kirkpatrick et al. 2017.
+//! learning" (card S123), where it beats EWC on pre-trained models when put on attention alone (of
+//! a language model of the Llama family: `on = ["*self_attn*"]`); also the baseline of Kirkpatrick
+//! et al. 2017.
 //! **Equation.** `L(θ) = L_new(θ) + β/2 · Σ_{i ∈ on} (θ_i − θ*_i)²`.
 //! **Use it** as the control of every weight penalty, or on pre-trained models. **Not** alone on
 //! class-incremental data (refused unless accepted by name).

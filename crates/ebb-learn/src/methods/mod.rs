@@ -2,12 +2,15 @@
 
 pub mod agem;
 pub mod bdkd;
+pub mod bottom_frozen;
 pub mod centre;
+pub mod chosen_blocks;
 pub mod clnp;
 pub mod codyra;
 pub mod cuber;
 pub mod der;
 pub mod dgr;
+pub mod embedding_reset;
 pub mod er;
 pub mod ewc;
 pub mod fast_slow;
@@ -25,6 +28,7 @@ pub mod hft;
 pub mod icarl;
 pub mod key_value;
 pub mod l2;
+pub mod language_neurons;
 pub mod lora;
 pub mod lwf;
 pub mod mas;
@@ -49,9 +53,11 @@ pub mod selective_lora;
 pub mod sharp;
 pub mod si;
 pub mod sinkd;
+pub mod ssu;
 #[cfg(test)]
 mod staging;
 pub mod taxonomy;
+pub mod train_parts;
 pub mod views;
 pub mod zeroth;
 
@@ -195,6 +201,13 @@ pub const ALL: &[MethodCard] = &[
     selective_lora::SELECTIVE_LORA,
     reg_lora::REG_LORA,
     mora::MORA,
+    ssu::SSU,
+    bottom_frozen::BOTTOM_FROZEN,
+    train_parts::ATTENTION_ONLY,
+    train_parts::GATE_UP_ONLY,
+    language_neurons::LANGUAGE_NEURONS,
+    embedding_reset::EMBEDDING_RESET,
+    chosen_blocks::CHOSEN_BLOCKS,
 ];
 
 /// The method called `name`.

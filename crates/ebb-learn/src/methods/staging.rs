@@ -60,6 +60,7 @@ pub(crate) fn act<R>(
         steps: 1,
         total: 1,
         lr: recipe.file().train.lr,
+        tokenizer: session.tokenizer.as_ref(),
         key: session.key.sub("plugin"),
     })
 }

@@ -37,10 +37,12 @@ mod checkpoint;
 mod linear;
 mod mlp;
 mod norm;
+mod place;
 
 pub use cache::Cache;
 pub use config::{Biases, Block, DecoderConfig, MODEL_TYPES, Names, Nonlinearity, NormKind};
 pub use generate::{Choice, End, Generated, Generation, Prompt};
+pub use place::{Place, Role};
 pub use processors::{PenaltyDecoding, Processor};
 pub use rope::{Rotary, Scaling};
 pub use score::{Question, Scored};
@@ -633,6 +635,10 @@ impl Network for Decoder {
 
     fn tokens(&self) -> bool {
         true
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.places_of(&self.layout)
     }
 
     fn checkpointed(

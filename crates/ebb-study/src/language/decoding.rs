@@ -526,7 +526,7 @@ fn turned(n: usize, length: usize) -> Vec<Vec<usize>> {
 }
 
 /// `1 − unique n-grams / n-grams`; none of a text without an n-gram.
-fn repeated(tokens: &[u32], n: usize) -> Option<f64> {
+pub(super) fn repeated(tokens: &[u32], n: usize) -> Option<f64> {
     let all = tokens.windows(n);
     let total = all.len();
     let unique = all.collect::<BTreeSet<_>>().len();
@@ -642,6 +642,7 @@ mod tests {
             layers: 2,
             heads: 2,
             inner: None,
+            tied: true,
         };
         let config = network.decoder_config(tokenizer.len(), 64).expect("one");
         let key = Key::new(1, "fresh");

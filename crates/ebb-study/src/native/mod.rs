@@ -50,6 +50,24 @@ pub(crate) fn run(
         Native::Decoding(spec) => {
             return language::decoding::run(spec, &study.seeds, options, watch, verdict);
         }
+        Native::Alignment(spec) => {
+            return language::alignment::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::OutputBias(spec) => {
+            return language::output_bias::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::LanguageNeurons(spec) => {
+            return language::neurons::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::DualProcess(spec) => {
+            return language::dual_process::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::Aligned(spec) => {
+            return language::aligned::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::Shield(spec) => {
+            return language::shield::run(spec, &study.seeds, options, watch, verdict);
+        }
         Native::ForgettingEvents(spec) => {
             return forgetting_events::run(spec, &study.seeds, options, watch, verdict);
         }

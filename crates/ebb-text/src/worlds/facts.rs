@@ -297,6 +297,19 @@ impl FactWorld {
         self.key.sub("shown").uniform(id) < 0.5
     }
 
+    /// The statements of one fact that are learnt, as prompts and completions.
+    pub fn statements(&self, fact: &Fact) -> Vec<Example> {
+        let wording = fact.relation.wording();
+        let says = |words: &&str| Example::completion(fact.fill(words), end(&fact.object));
+        wording.learnt.iter().map(says).collect()
+    }
+
+    /// The question for the object of one fact, and the answer.
+    pub fn asked(&self, fact: &Fact) -> Example {
+        let question = fact.fill(fact.relation.wording().asked);
+        Example::completion(ask(&question), end(&fact.object))
+    }
+
     /// Facts as prompts and completions: three statements of each, and its question where the
     /// subject is shown.
     pub fn examples(&self, facts: &[Fact]) -> Vec<Example> {
