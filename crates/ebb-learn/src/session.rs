@@ -5,10 +5,10 @@ use crate::methods::{
     agem::AGem, centre::Centres, clnp::Clnp, cuber::Cuber, dgr::Generator, ewc::Ewc,
     fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm, gss::Gss,
     hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys, l2::L2,
-    mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, prd::PrototypePull, protocl::ProtoCl,
-    psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh, remind::Remind,
-    rer::Relational, rkd::TwoLevels, rmn::Relevance, sharp::Sharp, si::Si, views::ViewBatch,
-    zeroth::ZerothOrder,
+    mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, planned::Planned, prd::PrototypePull,
+    protocl::ProtoCl, psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh,
+    remind::Remind, rer::Relational, rkd::TwoLevels, rmn::Relevance, sharp::Sharp, si::Si,
+    views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -144,7 +144,10 @@ impl Session {
     }
 
     /// The same with a model that is there already.
-    fn with(recipe: &Recipe, stream: Arc<Stream>, mut model: Model) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the recipe does not fit the stream.
+    pub fn with(recipe: &Recipe, stream: Arc<Stream>, mut model: Model) -> Result<Self> {
         let file = recipe.file();
         let key = Key::new(file.seed, "learn");
         let outputs = outputs(&stream);
@@ -454,6 +457,7 @@ fn penalty(spec: &PenaltySpec) -> Box<dyn Penalty> {
 
 fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
     match spec {
+        PluginSpec::Planned(s) => Box::new(Planned::new(s.clone())),
         PluginSpec::Mir(s) => Box::new(Mir::new(s.clone())),
         PluginSpec::HalfFreeze(s) => Box::new(HalfFreeze::new(s.clone())),
         PluginSpec::FunctionDistance(s) => Box::new(Fdr::new(s.clone())),

@@ -441,6 +441,8 @@ pub enum PluginSpec {
     ProtoCl(crate::methods::protocl::ProtoClSettings),
     /// Descends on a quantile of the environments' risks.
     QuantileRisk(crate::methods::quantile::QuantileSettings),
+    /// Replays the examples of a plan (card S000).
+    Planned(crate::methods::planned::PlannedSettings),
 }
 
 impl PluginSpec {
@@ -453,6 +455,7 @@ impl PluginSpec {
             PluginSpec::Remind(_) => Some(crate::methods::remind::SUPPORT),
             PluginSpec::Sharp(_) => Some(crate::methods::sharp::SUPPORT),
             PluginSpec::QuantileRisk(_) => Some(crate::methods::quantile::SUPPORT),
+            PluginSpec::Planned(_) => Some(crate::methods::planned::SUPPORT),
             _ => None,
         }
     }

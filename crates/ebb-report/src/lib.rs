@@ -20,6 +20,7 @@ mod downsample;
 mod escape;
 mod format;
 mod group;
+mod heat;
 mod metric;
 mod page;
 mod protocol;
@@ -33,6 +34,7 @@ pub use contest::{
     Value, Verdict, contest,
 };
 pub use data::{Cost, Curves, Experience, RunData, StateLink, Status};
+pub use heat::Heat;
 pub use page::{Options, Theme, render};
 pub use svg::matrix_svg;
 pub use terminal::{Colour, Terminal, terminal_contest, terminal_matrix, terminal_table};

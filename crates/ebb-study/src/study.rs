@@ -161,6 +161,8 @@ pub enum Native {
     ForgettingEvents(crate::native::ForgettingEventsSpec),
     /// Open-set recognition and active queries (card S210).
     OpenSet(crate::native::OpenSetSpec),
+    /// Forgetting forecast from an association matrix (card S000).
+    Forecast(crate::native::ForecastSpec),
     /// Recognition, recall and retention of texts that were seen a few times (card S060).
     FewShot(crate::language::few_shot::Spec),
     /// How facts are acquired while other text is learnt, and how they fade (card S194).
@@ -183,6 +185,7 @@ impl Native {
         match self {
             Native::ForgettingEvents(_) => crate::native::FORGETTING_EVENTS_ARMS,
             Native::OpenSet(_) => crate::native::OPEN_SET_ARMS,
+            Native::Forecast(_) => crate::native::FORECAST_ARMS,
             Native::FewShot(_) => crate::language::few_shot::ARMS,
             Native::Acquisition(_) => crate::language::acquisition::ARMS,
             Native::Decoding(_) => crate::language::decoding::ARMS,

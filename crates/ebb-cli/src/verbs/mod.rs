@@ -4,6 +4,7 @@ mod bench;
 mod compare;
 mod data;
 mod export;
+mod forecast;
 mod generate;
 mod learn;
 mod lineage;
@@ -35,6 +36,7 @@ pub enum Verb {
     Generate(generate::Generate),
     Export(export::Export),
     Score(score::Score),
+    Forecast(forecast::Forecast),
     Study(study::Study),
     Tune(tune::Tune),
     Bench(bench::Bench),
@@ -59,6 +61,7 @@ impl Verb {
             Verb::Generate(verb) => verb.run(around),
             Verb::Export(verb) => verb.run(around),
             Verb::Score(verb) => verb.run(around),
+            Verb::Forecast(verb) => verb.run(around),
             Verb::Study(verb) => verb.run(around),
             Verb::Tune(verb) => verb.run(around),
             Verb::Bench(verb) => verb.run(around),

@@ -30,6 +30,7 @@ pub mod mat;
 pub mod mir;
 pub mod mvp;
 pub mod pcr;
+pub mod planned;
 pub mod pld;
 pub mod prd;
 pub mod protocl;
@@ -148,6 +149,7 @@ pub const ALL: &[MethodCard] = &[
     gem::GEM,
     agem::A_GEM,
     mir::MIR,
+    planned::PLANNED,
     gdumb::GDUMB,
     hft::HFT,
     mas::MAS,

@@ -1,10 +1,12 @@
 //! Studies with code of their own: linear worlds, and what recipes alone cannot say.
 
+mod forecast;
 mod forgetting_events;
 pub(crate) mod found;
 mod linear;
 mod open_set;
 
+pub use forecast::{ARMS as FORECAST_ARMS, Spec as ForecastSpec};
 pub use forgetting_events::{ARMS as FORGETTING_EVENTS_ARMS, Spec as ForgettingEventsSpec};
 
 pub use open_set::{ARMS as OPEN_SET_ARMS, Spec as OpenSetSpec};
@@ -35,6 +37,9 @@ pub(crate) fn run(
         Native::Ideal { draws } => worlds::ideal::study(seed, *draws)?,
         Native::OpenSet(spec) => {
             return open_set::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::Forecast(spec) => {
+            return forecast::run(spec, &study.seeds, options, watch, verdict);
         }
         Native::FewShot(spec) => {
             return language::few_shot::run(spec, &study.seeds, options, watch, verdict);
