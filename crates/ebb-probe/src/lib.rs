@@ -12,6 +12,7 @@ pub mod build;
 pub mod complete;
 pub mod conformal;
 mod csv;
+mod divergence_law;
 mod error;
 mod linear;
 mod matrix;
@@ -24,6 +25,7 @@ mod table;
 pub mod tasks;
 
 pub use complete::{Completer, Fitted, Known};
+pub use divergence_law::{DivergenceLaw, divergence};
 pub use error::{Error, Result};
 pub use matrix::{Association, Kept};
 pub use parquet_file::MATRIX_VERSION;

@@ -26,6 +26,7 @@ mod page;
 mod protocol;
 mod recipe;
 mod record;
+mod sheet;
 mod svg;
 mod terminal;
 
@@ -36,5 +37,6 @@ pub use contest::{
 pub use data::{Cost, Curves, Experience, RunData, StateLink, Status};
 pub use heat::Heat;
 pub use page::{Options, Theme, render};
+pub use sheet::{Section, sheet};
 pub use svg::matrix_svg;
 pub use terminal::{Colour, Terminal, terminal_contest, terminal_matrix, terminal_table};

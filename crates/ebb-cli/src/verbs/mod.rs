@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod audit;
 mod bench;
 mod compare;
 mod data;
@@ -9,6 +10,7 @@ mod generate;
 mod learn;
 mod lineage;
 mod methods;
+mod plan;
 mod report;
 mod resume;
 mod runs;
@@ -37,6 +39,8 @@ pub enum Verb {
     Export(export::Export),
     Score(score::Score),
     Forecast(forecast::Forecast),
+    Plan(plan::Plan),
+    Audit(audit::Audit),
     Study(study::Study),
     Tune(tune::Tune),
     Bench(bench::Bench),
@@ -62,6 +66,8 @@ impl Verb {
             Verb::Export(verb) => verb.run(around),
             Verb::Score(verb) => verb.run(around),
             Verb::Forecast(verb) => verb.run(around),
+            Verb::Plan(verb) => verb.run(around),
+            Verb::Audit(verb) => verb.run(around),
             Verb::Study(verb) => verb.run(around),
             Verb::Tune(verb) => verb.run(around),
             Verb::Bench(verb) => verb.run(around),

@@ -10,10 +10,14 @@
 //! | [`closed_form`] | `μ + b_i + b_j + p_i·q_j` | once; a new row takes six unknowns |
 //! | [`column_mean`] | the mean over the train rows | once; a new row takes nothing |
 //! | [`side`] | `a + b·s_j` of scores from elsewhere | two unknowns a row |
+//!
+//! [`energy`] and [`bins`] give scores for [`side`].
 
 pub mod additive;
+pub mod bins;
 pub mod closed_form;
 pub mod column_mean;
+pub mod energy;
 pub mod factors;
 pub mod logistic;
 pub mod neighbours;
