@@ -61,6 +61,7 @@ fn main() {
     let language = language.finalize().to_hex();
     println!("cargo:rustc-env=EBB_LANGUAGE_HASH={language}");
     add(&mut hasher, "ebb-study", NATIVE);
+    add(&mut hasher, "ebb-probe", &[""]);
     let native = hasher.finalize().to_hex();
     println!("cargo:rustc-env=EBB_NATIVE_HASH={native}");
     embed();

@@ -18,6 +18,9 @@ pub enum Error {
     /// An error of a study.
     #[error(transparent)]
     Study(#[from] ebb_study::Error),
+    /// An error of a forecast.
+    #[error(transparent)]
+    Probe(ebb_probe::Error),
     /// An error of a language model.
     #[error(transparent)]
     Language(#[from] ebb_lm::Error),
@@ -60,6 +63,17 @@ pub enum Error {
         /// What would be right.
         remedy: String,
     },
+}
+
+impl From<ebb_probe::Error> for Error {
+    fn from(error: ebb_probe::Error) -> Error {
+        match error {
+            ebb_probe::Error::Learn(error) => Error::Learn(error),
+            ebb_probe::Error::Data(error) => Error::Data(error),
+            ebb_probe::Error::Record(error) => Error::Record(error),
+            error => Error::Probe(error),
+        }
+    }
 }
 
 /// The result of a fallible function of this program.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum Ended {
     /// It did what was asked.
     Done,
-    /// A study was run, and its claim does not hold.
+    /// A study was run, and its claim does not hold; or a plan does not keep its budget for sure.
     DoesNotHold,
 }
 

@@ -47,6 +47,7 @@ Examples:
   ebb report runs/* --open         both on one page, in the browser
   ebb compare runs/*               which is better, over seeds, and at what cost
   ebb methods show der++           what a method does, costs, and stands for
+  ebb plan new.toml --matrix matrix what a fine-tuning would make the model forget
   ebb tune --grid train.lr=0.1,1   choose a value on the first experiences alone
   ebb generate smollm2-135m 'Once' let a language model write
   ebb score smollm2-135m           measure its general ability
@@ -55,7 +56,7 @@ Examples:
 
 Exit codes:
   0    done (a study: it holds)
-  1    a study was run and does not hold
+  1    a study was run and does not hold, or a plan does not keep its budget
   2    an error, or an impossible command
   130  interrupted; everything is saved
 

@@ -7,10 +7,10 @@ use crate::methods::{
     ewc::Ewc, fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm,
     gss::Gss, hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys,
     l2::L2, language_neurons::LanguageNeurons, mas::Mas, mat::Mat, mir::Mir, mvp::Mvp,
-    pcr::ProxyCycle, prd::PrototypePull, protocl::ProtoCl, psmt::Psmt, quantile::QuantileRisk,
-    rank::Rank, refresh::Refresh, reg_lora::KeyElements, remind::Remind, rer::Relational,
-    rkd::TwoLevels, rmn::Relevance, selective_lora::SwitchPrice, sharp::Sharp, si::Si, ssu::Ssu,
-    train_parts::TrainParts, views::ViewBatch, zeroth::ZerothOrder,
+    pcr::ProxyCycle, planned::Planned, prd::PrototypePull, protocl::ProtoCl, psmt::Psmt,
+    quantile::QuantileRisk, rank::Rank, refresh::Refresh, reg_lora::KeyElements, remind::Remind,
+    rer::Relational, rkd::TwoLevels, rmn::Relevance, selective_lora::SwitchPrice, sharp::Sharp,
+    si::Si, ssu::Ssu, train_parts::TrainParts, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -189,7 +189,10 @@ impl Session {
     }
 
     /// The same with a model that is there already.
-    fn with(recipe: &Recipe, stream: Arc<Stream>, mut model: Model) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the recipe does not fit the stream.
+    pub fn with(recipe: &Recipe, stream: Arc<Stream>, mut model: Model) -> Result<Self> {
         let file = recipe.file();
         let key = Key::new(file.seed, "learn");
         let outputs = outputs(&stream);
@@ -559,6 +562,7 @@ fn adapter_file(turn: usize) -> String {
 
 fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
     match spec {
+        PluginSpec::Planned(s) => Box::new(Planned::new(s.clone())),
         PluginSpec::Mir(s) => Box::new(Mir::new(s.clone())),
         PluginSpec::HalfFreeze(s) => Box::new(HalfFreeze::new(s.clone())),
         PluginSpec::FunctionDistance(s) => Box::new(Fdr::new(s.clone())),

@@ -483,6 +483,8 @@ pub enum PluginSpec {
     EmbeddingReset(crate::methods::embedding_reset::EmbeddingResetSettings),
     /// Trains the blocks that turn the stream most.
     ChosenBlocks(crate::methods::chosen_blocks::ChosenBlocksSettings),
+    /// Replays the examples of a plan (card S000).
+    Planned(crate::methods::planned::PlannedSettings),
 }
 
 impl PluginSpec {
@@ -495,6 +497,7 @@ impl PluginSpec {
             PluginSpec::Remind(_) => Some(crate::methods::remind::SUPPORT),
             PluginSpec::Sharp(_) => Some(crate::methods::sharp::SUPPORT),
             PluginSpec::QuantileRisk(_) => Some(crate::methods::quantile::SUPPORT),
+            PluginSpec::Planned(_) => Some(crate::methods::planned::SUPPORT),
             _ => None,
         }
     }

@@ -55,6 +55,15 @@ impl Progress for StopAt<'_> {
     }
 }
 
+/// Examples of the first experience, as a list for a recipe.
+fn plan() -> String {
+    let stream = recipe("fine-tune", &[]).file().stream.clone();
+    let stream = stream.build(Path::new("."), 0).expect("a stream");
+    let ids = stream.experiences[0].train[..20].iter();
+    let ids: Vec<String> = ids.map(|i| format!("\"{}\"", i.id)).collect();
+    format!("[{}]", ids.join(", "))
+}
+
 #[test]
 fn a_stopped_run_resumes_to_the_same_bits() {
     let methods = [
@@ -184,6 +193,11 @@ fn a_stopped_run_resumes_to_the_same_bits() {
             vec![("with.capacity", "60"), ("with.environments", "2")],
         ),
     ];
+    let planned = plan();
+    let methods = methods.into_iter().chain([(
+        "planned",
+        vec![("with.ids", planned.as_str()), ("with.per", "3")],
+    )]);
     for (method, sets) in methods {
         let recipe = recipe(method, &sets);
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,6 @@
 //! The little of Parquet that is needed: flat columns, required or optional, in row groups.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +20,7 @@ use parquet::schema::parser::parse_message_type;
 use crate::error::{At, Error, Result, supported};
 
 const VERSION_KEY: &str = "ebb.format_version";
-const SEGMENTS_KEY: &str = "ebb.segments";
+pub(crate) const SEGMENTS_KEY: &str = "ebb.segments";
 
 /// A Parquet error as ours: a full disk keeps its message.
 fn failed(path: &Path, error: ParquetError) -> Error {
@@ -46,35 +47,39 @@ fn reading<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Re
 }
 
 /// Writes one file.
-pub(crate) struct ColumnFile<'w> {
+pub struct ColumnFile<'w> {
     writer: SerializedFileWriter<&'w mut BufWriter<File>>,
     path: PathBuf,
 }
 
 /// Writes the columns of one row group, in the order of the schema.
-pub(crate) struct RowGroup<'a, W: Write + Send> {
+pub struct RowGroup<'a, W: Write + Send> {
     group: SerializedRowGroupWriter<'a, W>,
     path: &'a Path,
 }
 
 impl<'w> ColumnFile<'w> {
-    /// `segments`: how many segments of the running log the file holds.
+    /// A file of this schema (Parquet's message format) and format version, to be written into
+    /// `file`; `pairs` are kept beside the columns.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the schema is none, [`Error::Io`], [`Error::DiskFull`]; so for all
+    /// methods here.
     pub fn create(
         file: &'w mut BufWriter<File>,
         path: &Path,
         schema: &str,
         version: u32,
-        segments: u32,
+        pairs: &[(&str, String)],
     ) -> Result<ColumnFile<'w>> {
         let schema = parse_message_type(schema).map_err(|e| failed(path, e))?;
-        let pair = |key: &str, value: u32| KeyValue::new(key.to_string(), value.to_string());
+        let pair = |key: &str, value: &str| KeyValue::new(key.to_string(), value.to_string());
+        let version = pair(VERSION_KEY, &version.to_string());
+        let pairs = pairs.iter().map(|(key, value)| pair(key, value));
         let properties = WriterProperties::builder()
             .set_compression(Compression::GZIP(Default::default()))
             .set_created_by(concat!("ebb ", env!("CARGO_PKG_VERSION")).into())
-            .set_key_value_metadata(Some(vec![
-                pair(VERSION_KEY, version),
-                pair(SEGMENTS_KEY, segments),
-            ]))
+            .set_key_value_metadata(Some([version].into_iter().chain(pairs).collect()))
             .build();
         let writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties));
         Ok(ColumnFile {
@@ -83,6 +88,10 @@ impl<'w> ColumnFile<'w> {
         })
     }
 
+    /// Begins a row group.
+    ///
+    /// # Errors
+    /// As [`ColumnFile::create`].
     pub fn row_group(&mut self) -> Result<RowGroup<'_, &'w mut BufWriter<File>>> {
         let group = self
             .writer
@@ -94,6 +103,10 @@ impl<'w> ColumnFile<'w> {
         })
     }
 
+    /// Writes what closes the file.
+    ///
+    /// # Errors
+    /// As [`ColumnFile::create`].
     pub fn finish(self) -> Result<()> {
         let path = self.path;
         self.writer.close().map(drop).map_err(|e| failed(&path, e))
@@ -101,11 +114,15 @@ impl<'w> ColumnFile<'w> {
 }
 
 impl<W: Write + Send> RowGroup<'_, W> {
+    /// Writes the next column, which has a value in every row.
+    ///
+    /// # Errors
+    /// As [`ColumnFile::create`].
     pub fn required<T: DataType>(&mut self, values: &[T::T]) -> Result<()> {
         self.column::<T>(values, None)
     }
 
-    pub fn optional<T: DataType>(&mut self, column: &Optional<T::T>) -> Result<()> {
+    pub(crate) fn optional<T: DataType>(&mut self, column: &Optional<T::T>) -> Result<()> {
         self.column::<T>(&column.values, Some(&column.levels))
     }
 
@@ -120,6 +137,10 @@ impl<W: Write + Send> RowGroup<'_, W> {
         write().map_err(|e| failed(self.path, e))
     }
 
+    /// Ends the row group.
+    ///
+    /// # Errors
+    /// As [`ColumnFile::create`].
     pub fn close(self) -> Result<()> {
         self.group
             .close()
@@ -150,40 +171,50 @@ impl<T> Optional<T> {
 }
 
 /// Reads one file.
-pub(crate) struct ColumnReader {
+pub struct ColumnReader {
     reader: SerializedFileReader<File>,
     path: PathBuf,
-    /// How many segments of the running log the file holds.
-    pub segments: u32,
+    pairs: BTreeMap<String, String>,
 }
 
 /// Reads the columns of one row group by index.
-pub(crate) struct RowGroupColumns<'a> {
+pub struct RowGroupColumns<'a> {
     group: Box<dyn RowGroupReader + 'a>,
     path: &'a Path,
+    /// Rows of the group.
     pub rows: usize,
 }
 
 impl ColumnReader {
     /// Opens a file of this schema.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Newer`], [`Error::Damaged`]; so for all methods here.
     pub fn open(path: &Path, schema: &str, version: u32) -> Result<ColumnReader> {
+        Self::open_with(path, version, |_| Ok(schema.to_owned()))
+    }
+
+    /// Opens a file whose schema follows from what is kept beside its columns.
+    ///
+    /// # Errors
+    /// As [`ColumnReader::open`], and those of `schema`.
+    pub fn open_with(
+        path: &Path,
+        version: u32,
+        schema: impl FnOnce(&BTreeMap<String, String>) -> Result<String>,
+    ) -> Result<ColumnReader> {
         let file = File::open(path).at("open", path)?;
         let reader = reading(path, || SerializedFileReader::new(file))?;
         let metadata = reader.metadata().file_metadata();
-        let number = |key: &str| -> Option<u32> {
-            let pairs = metadata.key_value_metadata()?;
-            pairs
-                .iter()
-                .find(|pair| pair.key == key)?
-                .value
-                .as_ref()?
-                .parse()
-                .ok()
-        };
-        let foreign = || Error::damaged(path, "it is not a file of this program");
-        supported(path, number(VERSION_KEY).ok_or_else(foreign)?, version)?;
-        let segments = number(SEGMENTS_KEY).ok_or_else(foreign)?;
-        let expected = parse_message_type(schema).map_err(|e| failed(path, e))?;
+        let pairs: BTreeMap<String, String> = metadata
+            .key_value_metadata()
+            .into_iter()
+            .flatten()
+            .filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?)))
+            .collect();
+        let found = pairs.get(VERSION_KEY).and_then(|v| v.parse().ok());
+        supported(path, found.ok_or_else(|| foreign(path))?, version)?;
+        let expected = parse_message_type(&schema(&pairs)?).map_err(|e| failed(path, e))?;
         // Typed readers panic on another type: nothing is read before this holds.
         if *metadata.schema_descr().root_schema() != expected {
             return Err(Error::damaged(
@@ -194,14 +225,30 @@ impl ColumnReader {
         Ok(ColumnReader {
             reader,
             path: path.into(),
-            segments,
+            pairs,
         })
     }
 
+    /// How many segments of the running log the file holds.
+    pub(crate) fn segments(&self) -> Result<u32> {
+        let found = self.pairs.get(SEGMENTS_KEY).and_then(|v| v.parse().ok());
+        found.ok_or_else(|| foreign(&self.path))
+    }
+
+    /// What is kept beside the columns under `key`.
+    pub fn pair(&self, key: &str) -> Option<&str> {
+        self.pairs.get(key).map(String::as_str)
+    }
+
+    /// Number of row groups.
     pub fn row_groups(&self) -> usize {
         self.reader.num_row_groups()
     }
 
+    /// A row group.
+    ///
+    /// # Errors
+    /// As [`ColumnReader::open`].
     pub fn row_group(&self, index: usize) -> Result<RowGroupColumns<'_>> {
         let group = reading(&self.path, || self.reader.get_row_group(index))?;
         let rows = usize::try_from(group.metadata().num_rows());
@@ -214,7 +261,15 @@ impl ColumnReader {
     }
 }
 
+fn foreign(path: &Path) -> Error {
+    Error::damaged(path, "it is not a file of this program")
+}
+
 impl RowGroupColumns<'_> {
+    /// A column with a value in every row.
+    ///
+    /// # Errors
+    /// As [`ColumnReader::open`].
     pub fn required<T: DataType>(&self, column: usize) -> Result<Vec<T::T>> {
         let (values, _) = self.column::<T>(column, false)?;
         if values.len() != self.rows {
@@ -223,7 +278,7 @@ impl RowGroupColumns<'_> {
         Ok(values)
     }
 
-    pub fn optional<T: DataType>(&self, column: usize) -> Result<Vec<Option<T::T>>> {
+    pub(crate) fn optional<T: DataType>(&self, column: usize) -> Result<Vec<Option<T::T>>> {
         let (values, levels) = self.column::<T>(column, true)?;
         let present = levels.iter().filter(|&&level| level == 1).count();
         if levels.len() != self.rows || values.len() != present {

@@ -41,6 +41,7 @@ mod window;
 
 pub use aggregate::over_seeds;
 pub use cell::{Cell, LEVEL};
+pub use columns::{ColumnFile, ColumnReader, RowGroup, RowGroupColumns};
 pub use curriculum::Curriculum;
 pub use disk::{Disk, Fault, Operation};
 pub use environment::{ENVIRONMENT_VERSION, Environment, peak_rss_bytes};

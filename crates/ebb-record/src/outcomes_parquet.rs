@@ -10,7 +10,7 @@ use parquet::data_type::{
     BoolType, FixedLenByteArray, FixedLenByteArrayType, FloatType, Int32Type, Int64Type,
 };
 
-use crate::columns::{ColumnFile, ColumnReader};
+use crate::columns::{ColumnFile, ColumnReader, SEGMENTS_KEY};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::outcomes::{OUTCOMES_VERSION, Outcomes};
@@ -88,7 +88,8 @@ pub fn write_outcomes_parquet(
     feed: impl FnOnce(&mut dyn FnMut(Outcomes) -> Result<()>) -> Result<()>,
 ) -> Result<()> {
     disk.replace_with(path, 0, |file| {
-        let mut out = ColumnFile::create(file, path, SCHEMA, OUTCOMES_VERSION, segments)?;
+        let pairs = [(SEGMENTS_KEY, segments.to_string())];
+        let mut out = ColumnFile::create(file, path, SCHEMA, OUTCOMES_VERSION, &pairs)?;
         let (mut rows, mut evaluation) = (Rows::default(), 0);
         feed(&mut |outcomes| {
             rows.push(evaluation, &outcomes);
@@ -168,7 +169,7 @@ pub(crate) fn for_each_outcome_parquet(
             begin = rows.end;
         }
     }
-    Ok(reader.segments)
+    reader.segments()
 }
 
 /// How many segments `outcomes.parquet` holds; 0 if there is no such file.
@@ -176,5 +177,5 @@ pub(crate) fn sealed_segments(path: &Path) -> Result<u32> {
     if !path.exists() {
         return Ok(0);
     }
-    Ok(ColumnReader::open(path, SCHEMA, OUTCOMES_VERSION)?.segments)
+    ColumnReader::open(path, SCHEMA, OUTCOMES_VERSION)?.segments()
 }

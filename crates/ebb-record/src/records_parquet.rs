@@ -8,7 +8,7 @@ use std::path::Path;
 
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 
-use crate::columns::{ColumnFile, ColumnReader, Optional};
+use crate::columns::{ColumnFile, ColumnReader, Optional, SEGMENTS_KEY};
 use crate::disk::Disk;
 use crate::error::{At, Error, Result};
 use crate::records::{Column, Eval, RECORDS_VERSION, Record};
@@ -107,7 +107,8 @@ pub fn write_records_parquet(
     segments: u32,
 ) -> Result<()> {
     disk.replace_with(path, 0, |file| {
-        let mut out = ColumnFile::create(file, path, SCHEMA, RECORDS_VERSION, segments)?;
+        let pairs = [(SEGMENTS_KEY, segments.to_string())];
+        let mut out = ColumnFile::create(file, path, SCHEMA, RECORDS_VERSION, &pairs)?;
         for records in records.chunks(GROUP) {
             let rows: Vec<Row> = records.iter().map(row).collect();
             let json = |(record, row): (&Record, &Row)| -> Result<Option<ByteArray>> {
@@ -199,7 +200,7 @@ pub fn read_records_parquet(path: &Path) -> Result<(Vec<Record>, u32)> {
             records.push(record().ok_or_else(what)?);
         }
     }
-    Ok((records, reader.segments))
+    Ok((records, reader.segments()?))
 }
 
 /// How many segments `records.parquet` holds; 0 if there is no such file.
@@ -207,5 +208,5 @@ pub(crate) fn sealed_segments(path: &Path) -> Result<u32> {
     if !path.exists() {
         return Ok(0);
     }
-    Ok(ColumnReader::open(path, SCHEMA, RECORDS_VERSION)?.segments)
+    ColumnReader::open(path, SCHEMA, RECORDS_VERSION)?.segments()
 }

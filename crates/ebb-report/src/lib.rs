@@ -20,11 +20,13 @@ mod downsample;
 mod escape;
 mod format;
 mod group;
+mod heat;
 mod metric;
 mod page;
 mod protocol;
 mod recipe;
 mod record;
+mod sheet;
 mod svg;
 mod terminal;
 
@@ -33,6 +35,8 @@ pub use contest::{
     Value, Verdict, contest,
 };
 pub use data::{Cost, Curves, Experience, RunData, StateLink, Status};
+pub use heat::Heat;
 pub use page::{Options, Theme, render};
+pub use sheet::{Section, sheet};
 pub use svg::matrix_svg;
 pub use terminal::{Colour, Terminal, terminal_contest, terminal_matrix, terminal_table};

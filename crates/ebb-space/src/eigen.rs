@@ -4,7 +4,10 @@
 /// orthonormal eigenvectors as the rows of the second value.
 ///
 /// Householder reduction to tridiagonal form, then implicit QL (EISPACK's `tred2` and `tql2`).
-pub(crate) fn symmetric_eigen(a: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
+///
+/// # Panics
+/// If `a` does not have `n²` values.
+pub fn symmetric_eigen(a: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     assert!(a.len() == n * n, "a symmetric matrix is square");
     if n == 0 {
         return (Vec::new(), Vec::new());

@@ -44,6 +44,7 @@ mod weights;
 pub use batch::BatchLoss;
 pub use bregman::{Bregman, Normalisation};
 pub use divergence::{Generator, LOG_RATIO_LIMIT};
+pub use eigen::symmetric_eigen;
 pub use error::{Error, Result};
 pub use fisher::{Choice, FisherKind, FisherScratch, accumulate_linear_diagonal, seed_gradient};
 pub use id::ExampleId;

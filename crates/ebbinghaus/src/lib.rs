@@ -42,6 +42,7 @@ pub use ebb_learn as learn;
 pub use ebb_lm as lm;
 pub use ebb_memory as memory;
 pub use ebb_net as net;
+pub use ebb_probe as probe;
 pub use ebb_record as record;
 pub use ebb_report as report;
 pub use ebb_space as space;

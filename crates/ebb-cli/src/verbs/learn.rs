@@ -6,9 +6,13 @@ use crate::exit::Ended;
 use crate::place::{Reserved, is_run};
 use crate::recipes::{SHIPPED, Source};
 use crate::show::{self, Finished};
+use crate::verbs::plan::open;
 use crate::watch::Watch;
 use crate::{interrupt, out};
-use ebb_learn::Recipe;
+use ebb_learn::{Recipe, Session, learn_session};
+use ebb_probe::build::way;
+use ebb_probe::plan::Plan;
+use ebb_probe::tasks::task_session;
 use ebb_record::{Record, RunView, States};
 use ebb_report::Colour;
 use std::num::NonZeroU32;
@@ -30,6 +34,12 @@ pub struct Learn {
     /// Change a value of the recipe; may be repeated
     #[arg(short, long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
     sets: Vec<(String, String)>,
+    /// Replay what a plan of `ebb plan` says, from the base of its matrix
+    #[arg(long, value_name = "FILE", requires = "matrix", conflicts_with_all = ["method", "seeds"])]
+    plan: Option<PathBuf>,
+    /// The folder of the plan's matrix
+    #[arg(long, value_name = "DIR", requires = "plan")]
+    matrix: Option<PathBuf>,
     /// The seed of every draw
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
@@ -67,6 +77,7 @@ Examples:
   ebb learn --method er --set with.capacity=50 --seeds 5
   ebb learn split-mnist-er --set evaluate.every=0 -o runs/fast
   ebb learn --print-recipe > mine.toml       every key that a recipe may have
+  ebb learn new.toml --plan plan.json --matrix matrix   replay what is forecast to be forgotten
   ebb learn mine.toml --set train.lr=0.05 --json | jq .numbers
 
 Ctrl-C saves and stops; `ebb resume RUN` goes on from there, to the same bits.";
@@ -117,7 +128,43 @@ impl Learn {
     fn recipe(&self, source: &Source, seed: Option<u64>) -> Result<Recipe> {
         let mut sets = self.sets.clone();
         sets.extend(seed.map(|seed| ("seed".to_owned(), seed.to_string())));
-        source.recipe(self.method.as_deref(), &sets)
+        let Some(plan) = &self.plan else {
+            return source.recipe(self.method.as_deref(), &sets);
+        };
+        let plan = Plan::read(plan)?;
+        // The forecast holds for the way in which the matrix's tasks were learnt.
+        let plain = source.recipe(None, &sets)?;
+        if way(&plain)? != plan.way {
+            return Err(Error::Probe(ebb_probe::Error::OtherRecipe {
+                matrix: plan.way,
+                asked: way(&plain)?,
+            }));
+        }
+        sets.extend(plan.sets());
+        source.recipe(Some("planned"), &sets)
+    }
+
+    /// The run's session at the beginning of the planned task, with the base of the matrix.
+    fn planned(&self, recipe: &Recipe, around: &Around) -> Result<Option<Session>> {
+        let (Some(plan), Some(matrix)) = (&self.plan, &self.matrix) else {
+            return Ok(None);
+        };
+        let plan = Plan::read(plan)?;
+        let folder = open(matrix, around)?;
+        if folder.base_hash() != plan.base {
+            return Err(Error::Probe(ebb_probe::Error::OtherBase {
+                matrix: folder.base_hash(),
+                asked: plan.base,
+            }));
+        }
+        let session = Session::new(recipe, &around.data_dir_or_here())?;
+        if session.stream.experiences.len() != 2 {
+            return Err(Error::request(
+                "a planned run has two experiences: the base's, and the new task",
+                "leave the others out of the recipe's stream",
+            ));
+        }
+        Ok(Some(task_session(recipe, session.stream, &folder.base)?))
     }
 
     fn one(&self, recipe: &Recipe, place: &Path, around: &Around) -> Result<()> {
@@ -165,15 +212,20 @@ impl Learn {
         let mut watch = Watch::new(self.quiet, colour, name);
         // A refusal because something is there already is no failure of the run that is there.
         let free = !is_run(directory);
-        let result = ebb_learn::learn(
-            recipe,
-            Some(directory),
-            &mut ebb_learn::Around {
-                data_dir: &around.data_dir_or_here(),
-                progress: &mut watch,
-                stop: interrupt::flag(),
-            },
-        );
+        let planned = self.planned(recipe, around)?;
+        let data_dir = around.data_dir_or_here();
+        let mut surroundings = ebb_learn::Around {
+            data_dir: &data_dir,
+            progress: &mut watch,
+            stop: interrupt::flag(),
+        };
+        let result = match planned {
+            None => ebb_learn::learn(recipe, Some(directory), &mut surroundings),
+            Some(session) => learn_session(session, Some(directory), &mut surroundings),
+        };
+        if let Some(plan) = self.plan.as_ref().filter(|_| is_run(directory)) {
+            Plan::read(plan)?.write(&directory.join("plan.json"))?;
+        }
         drop(watch);
         if let (Err(ebb_learn::Error::Recipe { .. }), true) = (&result, free) {
             discard_unbegun(directory);

@@ -1,14 +1,17 @@
 //! The verbs, one file each.
 
+mod audit;
 mod bench;
 mod compare;
 mod data;
 mod export;
+mod forecast;
 mod generate;
 mod learn;
 mod lineage;
 mod merge;
 mod methods;
+mod plan;
 mod report;
 mod resume;
 mod runs;
@@ -37,6 +40,9 @@ pub enum Verb {
     Export(export::Export),
     Merge(merge::Merge),
     Score(score::Score),
+    Forecast(forecast::Forecast),
+    Plan(plan::Plan),
+    Audit(audit::Audit),
     Study(study::Study),
     Tune(tune::Tune),
     Bench(bench::Bench),
@@ -62,6 +68,9 @@ impl Verb {
             Verb::Export(verb) => verb.run(around),
             Verb::Merge(verb) => verb.run(around),
             Verb::Score(verb) => verb.run(around),
+            Verb::Forecast(verb) => verb.run(around),
+            Verb::Plan(verb) => verb.run(around),
+            Verb::Audit(verb) => verb.run(around),
             Verb::Study(verb) => verb.run(around),
             Verb::Tune(verb) => verb.run(around),
             Verb::Bench(verb) => verb.run(around),

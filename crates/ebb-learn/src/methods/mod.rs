@@ -37,6 +37,7 @@ pub mod mir;
 pub mod mora;
 pub mod mvp;
 pub mod pcr;
+pub mod planned;
 pub mod pld;
 pub mod prd;
 pub mod protocl;
@@ -159,6 +160,7 @@ pub const ALL: &[MethodCard] = &[
     gem::GEM,
     agem::A_GEM,
     mir::MIR,
+    planned::PLANNED,
     gdumb::GDUMB,
     hft::HFT,
     mas::MAS,

@@ -1,11 +1,13 @@
 //! Studies with code of their own: linear worlds, and what recipes alone cannot say.
 
+mod forecast;
 mod forgetting_events;
 pub(crate) mod found;
 mod layer_scaling;
 mod linear;
 mod open_set;
 
+pub use forecast::{ARMS as FORECAST_ARMS, Spec as ForecastSpec};
 pub use forgetting_events::{ARMS as FORGETTING_EVENTS_ARMS, Spec as ForgettingEventsSpec};
 
 pub use layer_scaling::{ARMS as LAYER_SCALING_ARMS, Spec as LayerScalingSpec};
@@ -40,6 +42,9 @@ pub(crate) fn run(
         }
         Native::LayerScaling(spec) => {
             return layer_scaling::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::Forecast(spec) => {
+            return forecast::run(spec, &study.seeds, options, watch, verdict);
         }
         Native::FewShot(spec) => {
             return language::few_shot::run(spec, &study.seeds, options, watch, verdict);

@@ -3,6 +3,7 @@
 //! Whole processes are measured from outside, in turns (ours, theirs, ours, …), so that a machine
 //! that changes its speed changes it for everyone; what is printed are medians and ratios.
 
+mod forecast;
 mod mammoth;
 mod merge;
 mod overhead;
@@ -55,6 +56,7 @@ enum What {
     Mammoth(mammoth::Mammoth),
     Merge(merge::Merge),
     Speed(speed::Speed),
+    Forecast(forecast::Forecast),
 }
 
 const AFTER_HELP: &str = "\
@@ -63,6 +65,7 @@ Experience replay on class-incremental split MNIST, MLP 2x100, SGD 0.1, memory 5
 Examples:
   ebb bench                                    this program alone
   ebb bench methods                            what each method adds to a step
+  ebb bench forecast                           rows of an association matrix
   ebb bench speed                              steps of every kind of network, and language models
   ebb bench --against venv/bin/python          beside a plain PyTorch loop and Avalanche 0.6
   ebb bench mammoth ~/mammoth --python venv/bin/python   beside the code of the DER paper
@@ -126,6 +129,7 @@ impl Bench {
     pub fn run(&self, around: &Around) -> Result<Ended> {
         match &self.what {
             Some(What::Speed(speed)) => return speed.run(),
+            Some(What::Forecast(forecast)) => return forecast.run(),
             Some(What::Methods(overhead)) => return overhead.run(around),
             Some(What::Mammoth(mammoth)) => return mammoth.run(around),
             Some(What::Merge(merge)) => return merge.run(around),

@@ -1,0 +1,34 @@
+"""Some passes of Surprise's SVD over an association matrix: tasks, examples, known, passes.
+
+    venv/bin/pip install "numpy<2" scikit-surprise==1.1.5
+"""
+
+import json
+import resource
+import sys
+import time
+
+import numpy as np
+from surprise import SVD, Dataset, Reader
+
+tasks, examples, known, passes = map(int, sys.argv[1:5])
+rng = np.random.default_rng(0)
+rows, columns = rng.random((tasks + 1, 6)) - 0.5, rng.random((examples, 6)) - 0.5
+z = rows[:, :1] + columns[:, 0] + 2 * rows[:, 1:] @ columns[:, 1:].T
+z += 0.1 * (rng.random(z.shape) - 0.5)
+seeds = rng.choice(examples, known, replace=False)
+
+
+def ratings():
+    for i in range(tasks):
+        for j, value in enumerate(z[i].tolist()):
+            yield (i, j, value, None)
+    for j in seeds.tolist():
+        yield (tasks, j, float(z[tasks, j]), None)
+
+
+train = Dataset(Reader(rating_scale=(-1e9, 1e9))).construct_trainset(list(ratings()))
+begun = time.perf_counter()
+SVD(n_factors=5, n_epochs=passes, lr_all=0.005, reg_all=0, init_std_dev=0.001, random_state=0).fit(train)
+seconds = time.perf_counter() - begun
+print(json.dumps({"passes_s": seconds, "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
