@@ -162,7 +162,7 @@ pub enum Native {
     /// Open-set recognition and active queries (card S210).
     OpenSet(crate::native::OpenSetSpec),
     /// Forgetting forecast from an association matrix (card S000).
-    Forecast(crate::native::ForecastSpec),
+    Forecast(Box<crate::native::ForecastSpec>),
     /// Recognition, recall and retention of texts that were seen a few times (card S060).
     FewShot(crate::language::few_shot::Spec),
     /// How facts are acquired while other text is learnt, and how they fade (card S194).
