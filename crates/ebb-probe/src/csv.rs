@@ -203,7 +203,7 @@ mod tests {
         let (long, wide) = (parse(long).unwrap(), parse(wide).unwrap());
         let bits = |m: &Association| {
             m.z.iter()
-                .map(|z| z.is_nan().then_some(0).unwrap_or(z.to_bits()))
+                .map(|z| if z.is_nan() { 0 } else { z.to_bits() })
                 .collect::<Vec<_>>()
         };
         assert_eq!(bits(&long), bits(&wide));

@@ -20,7 +20,11 @@ const FLOOR: f64 = 1e-10;
 /// # Errors
 /// When the logits are not equally many whole rows.
 pub fn divergence(base: &[f32], tuned: &[f32], width: usize) -> Result<f64> {
-    if width == 0 || base.is_empty() || base.len() != tuned.len() || base.len() % width != 0 {
+    if width == 0
+        || base.is_empty()
+        || base.len() != tuned.len()
+        || !base.len().is_multiple_of(width)
+    {
         return Err(Error::Shape(format!(
             "{} and {} logits in rows of {width}",
             base.len(),

@@ -173,7 +173,7 @@ pub enum Native {
     /// Layer scaling of one model and of merges (card S153).
     LayerScaling(crate::native::LayerScalingSpec),
     /// Forgetting forecast from an association matrix (card S000).
-    Forecast(crate::native::ForecastSpec),
+    Forecast(Box<crate::native::ForecastSpec>),
     /// Recognition, recall and retention of texts that were seen a few times (card S060).
     FewShot(crate::language::few_shot::Spec),
     /// How facts are acquired while other text is learnt, and how they fade (card S194).

@@ -422,23 +422,24 @@ impl Score {
         let mut scores = Vec::new();
         for completer in [&additive as &dyn Completer, &factors] {
             let flips = protocol.flips(table, split, completer, key)?;
-            let measures: [(&str, fn(&FlipScore) -> f64); 4] = [
-                ("F1", |f| f.f1),
-                ("precision", |f| f.precision),
-                ("recall", |f| f.recall),
-                ("AUC", |f| f.auc),
-            ];
-            for (measure, of) in measures {
-                scores.push(scored(
-                    completer.name(),
-                    measure,
-                    flips.iter().map(of).collect(),
-                ));
+            for (measure, of) in MEASURES {
+                let repeats = flips.iter().map(of).collect();
+                scores.push(scored(completer.name(), measure, repeats));
             }
         }
         Ok(scores)
     }
 }
+
+/// A measure of forecasts of flips.
+type Measure = (&'static str, fn(&FlipScore) -> f64);
+
+const MEASURES: [Measure; 4] = [
+    ("F1", |f| f.f1),
+    ("precision", |f| f.precision),
+    ("recall", |f| f.recall),
+    ("AUC", |f| f.auc),
+];
 
 fn scored(completer: &'static str, measure: &'static str, repeats: Vec<f64>) -> Scored {
     let interval = mean_ci_t(&repeats, 0.95).ok();

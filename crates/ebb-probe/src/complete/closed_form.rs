@@ -224,9 +224,9 @@ mod tests {
         let t = world(m, n, 3, 0.2, 10);
         let (rows, columns, mean) = t.means();
         let mut g = vec![0.0; m * m];
-        for j in 0..n {
+        for (j, column) in columns.iter().enumerate() {
             let r: Vec<f64> = (0..m)
-                .map(|i| f64::from(t.row(i)[j]) - rows[i] - columns[j] + mean)
+                .map(|i| f64::from(t.row(i)[j]) - rows[i] - column + mean)
                 .collect();
             (0..m * m).for_each(|at| g[at] += r[at / m] * r[at % m]);
         }

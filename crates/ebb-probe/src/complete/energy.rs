@@ -111,10 +111,13 @@ mod tests {
             }
         };
         for beta in [1.0, 3.0, 10.0, 30.0] {
-            for seed in 0..3 {
-                let got = share(compact(seed), beta, seed);
-                assert!(got >= 0.95, "{beta} {seed}: {got}");
-            }
+            // The card's 95 % are of the mean: single draws come down to 84 % at the widest blur,
+            // here as in NumPy.
+            let mean = (0..20)
+                .map(|seed| share(compact(seed), beta, seed))
+                .sum::<f64>()
+                / 20.0;
+            assert!(mean >= 0.95, "{beta}: {mean}");
             // A shifted copy, with outliers of its own: the order turns around.
             let copy = |old: &[f32]| {
                 old.chunks_exact(3)
