@@ -66,6 +66,8 @@ pub struct Spec {
     pub lr: f64,
     /// Its momentum.
     pub momentum: f64,
+    /// Longest gradient.
+    pub clip: f64,
     /// Rows a step.
     pub batch: usize,
     /// Passes over the plain images.
@@ -92,6 +94,9 @@ struct Images {
 
 /// Which of the two.
 type Of = fn(&Images) -> &(Vec<f32>, Vec<u32>);
+
+/// Factors of the first and of the last layer, of a number that is chosen.
+type Ends = fn(f64) -> (f64, f64);
 
 /// What a seed gave: by arm and measure.
 type Values = BTreeMap<(&'static str, &'static str), f64>;
@@ -136,12 +141,13 @@ pub(crate) fn run(
         }
     }
     let protocol = format!(
-        "{} {} images, MLP {:?}, SGD {} with momentum {} batch {}, {} epochs and {} of tuning; {} test images, {} for choosing",
+        "{} {} images, MLP {:?}, SGD {} with momentum {} clipped at {} batch {}, {} epochs and {} of tuning; {} test images, {} for choosing",
         spec.dataset,
         spec.examples,
         spec.hidden,
         spec.lr,
         spec.momentum,
+        spec.clip,
         spec.batch,
         spec.epochs,
         spec.tuning_epochs,
@@ -179,9 +185,9 @@ impl Spec {
             "seed = {seed}\nmethod = \"fine-tune\"\n\
              [stream]\ndataset = \"{}\"\nscenario = \"domain\"\nper_experience = {}\n{stream}\n\
              [network]\nkind = \"mlp\"\nhidden = {:?}\n\
-             [train]\nlr = {:?}\nmomentum = {:?}\nbatch = {}\nepochs = {epochs}\n\
+             [train]\nlr = {:?}\nmomentum = {:?}\nclip = {:?}\nbatch = {}\nepochs = {epochs}\n\
              [evaluate]\nevery = 0\noutcomes = false\n",
-            self.dataset, self.examples, self.hidden, self.lr, self.momentum, self.batch,
+            self.dataset, self.examples, self.hidden, self.lr, self.momentum, self.clip, self.batch,
         );
         Ok(Recipe::parse(&text, &[])?)
     }
@@ -338,7 +344,7 @@ impl World {
                 add(arm, "target", self.accuracy(Some(target), |i| &i.test));
                 add(arm, "control", self.accuracy(None, |i| &i.test));
             }
-            let families: [(&str, fn(f64) -> (f64, f64)); 3] = [
+            let families: [(&str, Ends); 3] = [
                 ("lines", |alpha| (alpha, 1.0)),
                 ("uniform", |alpha| (alpha, alpha)),
                 ("reversed", |alpha| (1.0, alpha)),

@@ -38,8 +38,8 @@ pub struct Merge {
 }
 
 const AFTER_HELP: &str = "\
-Ten adapters of rank 16 on every linear map, with drawn factors, and three models of the base with
-drawn changes, in 32-bit floats. A merge is a process of its own.
+The sum of ten adapters of rank 16 on every linear map, with drawn factors, and TIES of three models
+with drawn changes, in 32-bit floats. A merge is a process of its own.
 
 Examples:
   ebb bench merge
@@ -51,10 +51,8 @@ const RANK: usize = 16;
 const DENSITY: f64 = 0.2;
 
 /// What is merged, our name of how, mergekit's, and words.
-const TASKS: [(&str, &str, &str, &str); 4] = [
+const TASKS: [(&str, &str, &str, &str); 2] = [
     ("adapter", "sum", "task_arithmetic", "10 adapters, sum"),
-    ("adapter", "ties", "ties", "10 adapters, TIES"),
-    ("model", "sum", "task_arithmetic", "3 models, sum"),
     ("model", "ties", "ties", "3 models, TIES"),
 ];
 
