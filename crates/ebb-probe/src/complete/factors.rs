@@ -78,40 +78,84 @@ impl Factors {
     }
 
     pub(super) fn descend(&self, train: &Table, known: &Known, state: &mut State) {
-        let (mean, lr, ridge) = (state.mean, self.lr, self.ridge);
-        let step = |(b, p): &mut (f64, Lanes), (c, q): &mut (f64, Lanes), z: f32| {
-            let dot: f64 = p.iter().zip(&*q).map(|(p, q)| p * q).sum();
-            let error = f64::from(z) - (mean + *b + *c + dot);
-            *b += lr * (error - ridge * *b);
-            *c += lr * (error - ridge * *c);
-            for (p, q) in p.iter_mut().zip(q) {
-                let (old_p, old_q) = (*p, *q);
-                *p += lr * (error * old_q - ridge * old_p);
-                *q += lr * (error * old_p - ridge * old_q);
-            }
+        let how = self;
+        pulp::Arch::new().dispatch(Descent {
+            how,
+            train,
+            known,
+            state,
+        });
+    }
+}
+
+/// The passes, compiled for every kind of vector: a step's lanes are one register or two.
+struct Descent<'a> {
+    how: &'a Factors,
+    train: &'a Table,
+    known: &'a Known,
+    state: &'a mut State,
+}
+
+impl pulp::WithSimd for Descent<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Factors { lr, ridge, .. } = *self.how;
+        let State {
+            mean,
+            rows,
+            columns,
+        } = self.state;
+        let mean = *mean;
+        let Some((new, old)) = rows.split_last_mut() else {
+            return;
         };
-        let State { rows, columns, .. } = state;
-        let (new, old) = rows.split_last_mut().expect("the new row is there");
-        for _ in 0..self.epochs {
-            for (row, values) in old.iter_mut().zip(train.iter()) {
-                let of_row = columns.iter_mut().zip(values);
-                of_row.for_each(|(column, z)| step(row, column, *z));
+        for _ in 0..self.how.epochs {
+            for (row, values) in old.iter_mut().zip(self.train.iter()) {
+                // The row's own numbers stay in registers.
+                let mut own = *row;
+                for (column, z) in columns.iter_mut().zip(values) {
+                    step(&mut own, column, f64::from(*z) - mean, lr, ridge);
+                }
+                *row = own;
             }
-            known
-                .iter()
-                .for_each(|(j, z)| step(new, &mut columns[j], z));
+            for (j, z) in self.known.iter() {
+                step(new, &mut columns[j], f64::from(z) - mean, lr, ridge);
+            }
         }
     }
+}
+
+/// One known value, its mean taken off.
+#[inline(always)]
+fn step((b, p): &mut (f64, Lanes), (c, q): &mut (f64, Lanes), z: f64, lr: f64, ridge: f64) {
+    let error = z - (*b + *c + dot(p, q));
+    *b += lr * (error - ridge * *b);
+    *c += lr * (error - ridge * *c);
+    for (p, q) in p.iter_mut().zip(q) {
+        let (old_p, old_q) = (*p, *q);
+        *p += lr * (error * old_q - ridge * old_p);
+        *q += lr * (error * old_p - ridge * old_q);
+    }
+}
+
+/// Summed by halves, in an order that no vector width changes.
+#[inline(always)]
+fn dot(p: &Lanes, q: &Lanes) -> f64 {
+    let m: Lanes = std::array::from_fn(|l| p[l] * q[l]);
+    let four: [f64; 4] = std::array::from_fn(|l| m[l] + m[l + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 impl State {
     /// The new row.
     fn forecast(&self) -> Vec<f32> {
         let (b, p) = self.rows[self.rows.len() - 1];
-        let each = self.columns.iter().map(|(c, q)| {
-            let dot: f64 = p.iter().zip(q).map(|(p, q)| p * q).sum();
-            (self.mean + b + c + dot) as f32
-        });
+        let each = self
+            .columns
+            .iter()
+            .map(|(c, q)| (self.mean + b + c + dot(&p, q)) as f32);
         each.collect()
     }
 }
