@@ -3,12 +3,12 @@
 use crate::error::{Error, Result};
 use crate::methods::{
     agem::AGem, centre::Centres, clnp::Clnp, cuber::Cuber, dgr::Generator, ewc::Ewc,
-    fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm, gss::Gss,
-    hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys, l2::L2,
-    mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, prd::PrototypePull, protocl::ProtoCl,
-    psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh, remind::Remind,
-    rer::Relational, rkd::TwoLevels, rmn::Relevance, sharp::Sharp, si::Si, views::ViewBatch,
-    zeroth::ZerothOrder,
+    fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gere::Gere, gpm::Gpm,
+    gss::Gss, hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys,
+    l2::L2, mas::Mas, mat::Mat, mir::Mir, mvp::Mvp, pcr::ProxyCycle, prd::PrototypePull,
+    protocl::ProtoCl, psmt::Psmt, quantile::QuantileRisk, rank::Rank, refresh::Refresh,
+    remind::Remind, reptile::Reptile, rer::Relational, rkd::TwoLevels, rmn::Relevance,
+    sharp::Sharp, si::Si, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -59,6 +59,9 @@ pub(crate) struct Progress {
     /// Names of the vectors each plugin keeps, and its note.
     #[serde(default)]
     plugins: Vec<(Vec<String>, serde_json::Value)>,
+    /// Names of the files each plugin keeps beside them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    plugin_files: Vec<Vec<String>>,
     frozen: bool,
     /// Of a stream of text: which texts, since their files may change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,6 +196,7 @@ impl Session {
         let plugins = self.plugins.iter().map(|p| p.keep());
         let plugins: Vec<Kept> = plugins.collect::<Result<_>>()?;
         let vectors = |k: &Kept| k.vectors.iter().map(|(n, _)| n.clone()).collect();
+        let files = |k: &Kept| k.bytes.iter().map(|(n, _)| n.clone()).collect();
         let progress = Progress {
             format_version: FORMAT,
             position: self.position,
@@ -205,6 +209,10 @@ impl Session {
                 .iter()
                 .map(|k| (vectors(k), k.note.clone()))
                 .collect(),
+            plugin_files: match plugins.iter().any(|k| !k.bytes.is_empty()) {
+                true => plugins.iter().map(files).collect(),
+                false => Vec::new(),
+            },
             frozen: self.frozen.is_some(),
             texts: self.texts(),
         };
@@ -244,6 +252,9 @@ impl Session {
         for (i, kept) in plugins.iter().enumerate() {
             for (name, weights) in &kept.vectors {
                 state.weights(&format!("plugin-{i}-{name}.safetensors"), &[("", weights)])?;
+            }
+            for (name, bytes) in &kept.bytes {
+                state.file(&format!("plugin-{i}-{name}.bin"), bytes)?;
             }
         }
         if let Some(replay) = &self.replay {
@@ -345,14 +356,20 @@ impl Session {
             let key = self.key.sub("memory");
             replay.memory = ebb_memory::Memory::load(&state.path("memory"), key)?;
         }
+        let mut files = progress.plugin_files.into_iter();
         let saved = self.plugins.iter_mut().zip(progress.plugins);
         for (i, (plugin, (names, note))) in saved.enumerate() {
             let vectors = names.into_iter().map(|name| {
                 let path = state.path(&format!("plugin-{i}-{name}.safetensors"));
                 Ok((name, ebb_record::load_all(&path)?))
             });
+            let bytes = files.next().unwrap_or_default().into_iter().map(|name| {
+                let bytes = state.bytes(&format!("plugin-{i}-{name}.bin"))?;
+                Ok((name, bytes))
+            });
             let kept = Kept {
                 vectors: vectors.collect::<Result<_>>()?,
+                bytes: bytes.collect::<Result<_>>()?,
                 note,
             };
             plugin.restore(kept, &mut self.oracle)?;
@@ -485,6 +502,8 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::Mvp(s) => Box::new(Mvp::new(s.clone())),
         PluginSpec::ProtoCl(s) => Box::new(ProtoCl::new(s.clone())),
         PluginSpec::QuantileRisk(s) => Box::new(QuantileRisk::new(s.clone())),
+        PluginSpec::Gere(s) => Box::new(Gere::new(s.clone())),
+        PluginSpec::Reptile(s) => Box::new(Reptile::new(s.clone())),
     }
 }
 

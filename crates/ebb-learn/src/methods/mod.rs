@@ -16,6 +16,7 @@ pub mod finetune;
 pub mod fpf;
 pub mod gdumb;
 pub mod gem;
+pub mod gere;
 pub mod gpm;
 pub mod gss;
 pub mod hal;
@@ -38,6 +39,7 @@ pub mod quantile;
 pub mod rank;
 pub mod refresh;
 pub mod remind;
+pub mod reptile;
 pub mod rer;
 pub mod rkd;
 pub mod rmn;
@@ -185,6 +187,8 @@ pub const ALL: &[MethodCard] = &[
     mvp::MVP,
     protocl::PROTOCL,
     quantile::QUANTILE_RISK,
+    reptile::REPTILE,
+    gere::GERE,
 ];
 
 /// The method called `name`.
