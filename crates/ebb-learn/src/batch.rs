@@ -5,8 +5,9 @@ use crate::seen::{ClassSets, column};
 use burn::tensor::Tensor;
 use ebb_data::{Item, Part, Stream};
 use ebb_net::{Model, Taps};
-use ebb_space::{ExampleId, RowId, Rows};
+use ebb_space::{ExampleId, RowId, Rows, Thresholds};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Activations that take the place of what the network finds at a tap: replayed features.
 pub struct Entry {
@@ -36,6 +37,8 @@ pub struct Batch {
     pub shifts: Option<Vec<f32>>,
     /// The class centre of each row, `[rows, features]`.
     pub prototypes: Option<Vec<f32>>,
+    /// The bands that rows' features were in when they were kept: thresholds, and each row's codes.
+    pub bands: Option<(Arc<Thresholds>, Vec<u8>)>,
     /// Rows that enter the network behind its input.
     pub entry: Option<Entry>,
 }
@@ -81,6 +84,7 @@ impl Batch {
             row_weights: None,
             shifts: None,
             prototypes: None,
+            bands: None,
             entry: None,
         }
     }
@@ -178,6 +182,7 @@ impl Collect {
             row_weights: None,
             shifts: None,
             prototypes: None,
+            bands: None,
             entry: None,
         }
     }

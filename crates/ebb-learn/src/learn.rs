@@ -794,6 +794,7 @@ impl Run {
             .iter()
             .zip(&pass.value.terms)
             .map(|(t, v)| (t.name.clone(), *v))
+            .chain(self.s.plugins.iter().flat_map(|p| p.readings()))
             .collect();
         let seconds = self.seconds();
         self.recorder.add(Record::Step(Step {
@@ -887,7 +888,7 @@ impl Run {
                         .map(|p| p.name())
                         .chain(
                             (self.s.plugins.iter())
-                                .filter(|p| p.bytes() > 0)
+                                .filter(|p| p.bytes() > 0 && p.sources().is_none())
                                 .map(|p| p.name()),
                         )
                         .map(|name| Artifact::Statistic(name.into())),
@@ -895,6 +896,16 @@ impl Run {
             }
             for artifact in reached {
                 logs.lineage.reach(artifact, &segment, exposure.clone())?;
+            }
+            for plugin in &self.s.plugins {
+                let Some(ids) = plugin.sources() else {
+                    continue;
+                };
+                let segment = logs.lineage.segment(ids)?;
+                let own = Artifact::Statistic(plugin.name().into());
+                for artifact in [Artifact::State(state.id().to_owned()), own] {
+                    logs.lineage.reach(artifact, &segment, exposure.clone())?;
+                }
             }
         }
         run.commit(state, logs)?;

@@ -5,7 +5,7 @@ use crate::spec::{ClassesSpec, LossSpec, PluginSpec, RecipeFile, ReductionSpec, 
 use ebb_data::{Scenario, Stream};
 use ebb_space::{
     Choices, Classes, Combinator, Divergence, Generator, Key, Normalisation, Objective, Reduction,
-    Reference, Shift, Term, presets,
+    Reference, Shift, Term, Weighting, presets,
 };
 
 /// The objective while experience `index` is trained. Terms that look at old classes come in from
@@ -155,7 +155,7 @@ pub fn stores_logits(spec: &TermSpec) -> bool {
 
 /// Whether a term of a recipe needs the features of remembered examples to be stored.
 pub fn stores_features(spec: &TermSpec) -> bool {
-    asks(spec, Reference::StoredFeatures)
+    spec.on.starts_with("replay") && asks(spec, Reference::StoredFeatures)
 }
 
 /// The terms that a loss stands for, over all classes or the scenario's.
@@ -216,6 +216,10 @@ pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
             ..presets::cross_entropy(on)
         }
         .with(Combinator::Shift(Shift::PerRow)),
+        L::StoredFeaturesL2 => {
+            presets::feature_l2(on, Reference::StoredFeatures, Normalisation::ElementMean)
+        }
+        L::ThresholdMargin => presets::threshold_margin(on),
         // Padded where old and new classes compete, which the experience tells.
         L::PaddedDistillation => presets::distillation(on, teacher, t(1.0)),
         L::BalancedDistillation | L::BalancedDistillationReversed => {
@@ -232,6 +236,9 @@ pub(crate) fn base(spec: &TermSpec, seed: u64) -> Vec<Term> {
 fn wrap(spec: &TermSpec, mut term: Term) -> Term {
     if let Some(threshold) = spec.gate {
         term = term.with(Combinator::Gate(threshold));
+    }
+    if spec.balanced {
+        term = term.with(Combinator::Weight(Weighting::AsLabels));
     }
     term.weighted(spec.weight)
 }

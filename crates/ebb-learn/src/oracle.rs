@@ -9,7 +9,9 @@ use crate::error::{Error, Result};
 use burn::tensor::{Gradients, Tensor, TensorData};
 use ebb_kernels::{seed, slices};
 use ebb_net::{Mode, Model, Output, Taps};
-use ebb_space::{CarrierGrads, Inputs, Key, Objective, ObjectiveValue, References, View, Weights};
+use ebb_space::{
+    Bands, CarrierGrads, Inputs, Key, Objective, ObjectiveValue, References, View, Weights,
+};
 use serde::{Deserialize, Serialize};
 
 /// What was computed so far.
@@ -533,6 +535,7 @@ fn inputs<'a>(
             prototypes: view(batch.prototypes.as_deref(), rows, width)?,
             row_weights: batch.row_weights.as_deref(),
             shifts: view(batch.shifts.as_deref(), rows, outputs)?,
+            bands: (batch.bands.as_ref()).map(|(t, codes)| Bands::new(t, codes)),
             ..References::default()
         },
     })

@@ -14,7 +14,7 @@ use crate::seen::{ClassSets, outputs};
 use crate::spec::RecipeFile;
 use ebb_data::{Item, Part, Stream};
 use ebb_hub::Tokenizer;
-use ebb_space::{Key, Mask, Objective, Weights};
+use ebb_space::{ExampleId, Key, Mask, Objective, Weights};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -133,6 +133,8 @@ impl Scene<'_> {
 pub struct Kept {
     /// Vectors by name. Names are parts of file names: letters, digits, `-` and `_`.
     pub vectors: Vec<(String, Weights)>,
+    /// What is no vector of floats, by names of the same kind.
+    pub bytes: Vec<(String, Vec<u8>)>,
     /// Anything small, as JSON.
     pub note: serde_json::Value,
 }
@@ -142,7 +144,7 @@ impl Kept {
     pub fn vectors(vectors: Vec<(String, Weights)>) -> Self {
         Self {
             vectors,
-            note: serde_json::Value::Null,
+            ..Self::default()
         }
     }
 
@@ -159,6 +161,12 @@ impl Kept {
     pub fn take(&mut self, name: &str) -> Option<Weights> {
         let at = self.vectors.iter().position(|(n, _)| n == name)?;
         Some(self.vectors.swap_remove(at).1)
+    }
+
+    /// Takes out the bytes called `name`.
+    pub fn take_bytes(&mut self, name: &str) -> Option<Vec<u8>> {
+        let at = self.bytes.iter().position(|(n, _)| n == name)?;
+        Some(self.bytes.swap_remove(at).1)
     }
 
     /// The note.
@@ -262,6 +270,16 @@ pub trait Plugin: Send {
     /// When a pass fails.
     fn end_experience(&mut self, _scene: &mut Scene) -> Result<()> {
         Ok(())
+    }
+
+    /// Numbers of the step just taken, for its record.
+    fn readings(&self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
+
+    /// The examples it keeps something of and trains on, where these are not the experiences'.
+    fn sources(&self) -> Option<&[ExampleId]> {
+        None
     }
 
     /// What it saves.

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::language::{self, TEXT};
+use crate::methods::gere::{self, Hold};
 use crate::methods::views::SUPPORT;
 use crate::methods::zeroth::Variant;
 use crate::methods::{self, Situation};
@@ -514,6 +515,24 @@ fn check_plugins(file: &RecipeFile) -> Result<()> {
             PluginSpec::QuantileRisk(s) if !(s.level > 0.0 && s.level < 1.0) => {
                 "a `level` between 0 and 1".to_owned()
             }
+            PluginSpec::Gere(s) if s.examples == 0 || s.rows > LARGEST => {
+                format!("`examples` of at least 1 and `rows` up to {LARGEST}")
+            }
+            PluginSpec::Gere(s) if s.permuted && s.hold != Hold::Bands => {
+                "`hold = \"bands\"` for its control `permuted`".to_owned()
+            }
+            PluginSpec::Gere(_) if file.data == DataPlan::Memory => {
+                "a model that goes on, and `data = \"memory\"` begins anew with each experience"
+                    .to_owned()
+            }
+            PluginSpec::Gere(s) if s.hold != Hold::Labels && file.train.micro_batch.is_some() => {
+                "whole batches to compare with what it keeps: leave `train.micro-batch` out, or set \
+                 `hold` to \"labels\""
+                    .to_owned()
+            }
+            PluginSpec::Reptile(s) if !s.valid() => {
+                "`every` of at least 1 and an `epsilon` above 0 and up to 1".to_owned()
+            }
             _ => continue,
         };
         return Err(Error::Recipe {
@@ -706,12 +725,13 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
             }
             _ => {}
         }
-        if asks(term, Reference::StoredLogits) && replayed.is_none() && term.on != SUPPORT {
+        let stored = replayed.is_some() || term.on == gere::SUPPORT;
+        if asks(term, Reference::StoredLogits) && !stored && term.on != SUPPORT {
             return wrong(format!(
                 "{place}: logits are stored with replayed examples; put it on `replay:NAME`"
             ));
         }
-        if asks(term, Reference::StoredFeatures) && replayed.is_none() {
+        if asks(term, Reference::StoredFeatures) && !stored {
             return wrong(format!(
                 "{place}: features are stored with replayed examples; put it on `replay:NAME`"
             ));
@@ -719,11 +739,13 @@ fn check_terms(file: &RecipeFile) -> Result<()> {
         let given_by = match term.loss {
             LossSpec::Centre => Some("centres"),
             LossSpec::ShiftedCrossEntropy => Some("memorisation-aware"),
+            LossSpec::ThresholdMargin => Some("gere"),
             _ => None,
         };
         let there = |p: &PluginSpec| match p {
             PluginSpec::Centres(_) => given_by == Some("centres"),
             PluginSpec::MemorisationAware(_) => given_by == Some("memorisation-aware"),
+            PluginSpec::Gere(_) => given_by == Some("gere"),
             _ => false,
         };
         if let Some(plugin) = given_by.filter(|_| !file.plugin.iter().any(there)) {

@@ -4,13 +4,13 @@ use crate::error::{Error, Result};
 use crate::methods::{
     agem::AGem, bottom_frozen::BottomFrozen, centre::Centres, chosen_blocks::ChosenBlocks,
     clnp::Clnp, codyra::SparseGates, cuber::Cuber, dgr::Generator, embedding_reset::EmbeddingReset,
-    ewc::Ewc, fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gpm::Gpm,
-    gss::Gss, hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding, key_value::Keys,
-    l2::L2, language_neurons::LanguageNeurons, mas::Mas, mat::Mat, mir::Mir, mvp::Mvp,
-    pcr::ProxyCycle, planned::Planned, prd::PrototypePull, protocl::ProtoCl, psmt::Psmt,
+    ewc::Ewc, fast_slow::FastSlow, fdr::Fdr, few_shot::FewShot, fpf::Fpf, gem::Gem, gere::Gere,
+    gpm::Gpm, gss::Gss, hal::Hal, hfc::Compensation, hft::HalfFreeze, icarl::Herding,
+    key_value::Keys, l2::L2, language_neurons::LanguageNeurons, mas::Mas, mat::Mat, mir::Mir,
+    mvp::Mvp, pcr::ProxyCycle, planned::Planned, prd::PrototypePull, protocl::ProtoCl, psmt::Psmt,
     quantile::QuantileRisk, rank::Rank, refresh::Refresh, reg_lora::KeyElements, remind::Remind,
-    rer::Relational, rkd::TwoLevels, rmn::Relevance, selective_lora::SwitchPrice, sharp::Sharp,
-    si::Si, ssu::Ssu, train_parts::TrainParts, views::ViewBatch, zeroth::ZerothOrder,
+    reptile::Reptile, rer::Relational, rkd::TwoLevels, rmn::Relevance, selective_lora::SwitchPrice,
+    sharp::Sharp, si::Si, ssu::Ssu, train_parts::TrainParts, views::ViewBatch, zeroth::ZerothOrder,
 };
 use crate::objective::{stores_features, stores_logits};
 use crate::optimizer::Optimizer;
@@ -62,6 +62,9 @@ pub(crate) struct Progress {
     /// Names of the vectors each plugin keeps, and its note.
     #[serde(default)]
     plugins: Vec<(Vec<String>, serde_json::Value)>,
+    /// Names of the files each plugin keeps beside them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    plugin_files: Vec<Vec<String>>,
     frozen: bool,
     /// Adapters of earlier experiences that were merged or kept.
     #[serde(default)]
@@ -243,6 +246,7 @@ impl Session {
         let plugins = self.plugins.iter().map(|p| p.keep());
         let plugins: Vec<Kept> = plugins.collect::<Result<_>>()?;
         let vectors = |k: &Kept| k.vectors.iter().map(|(n, _)| n.clone()).collect();
+        let files = |k: &Kept| k.bytes.iter().map(|(n, _)| n.clone()).collect();
         let progress = Progress {
             format_version: FORMAT,
             position: self.position,
@@ -255,6 +259,10 @@ impl Session {
                 .iter()
                 .map(|k| (vectors(k), k.note.clone()))
                 .collect(),
+            plugin_files: match plugins.iter().any(|k| !k.bytes.is_empty()) {
+                true => plugins.iter().map(files).collect(),
+                false => Vec::new(),
+            },
             frozen: self.frozen.is_some(),
             adapters: self.oracle.model.turned().len(),
             texts: self.texts(),
@@ -298,6 +306,9 @@ impl Session {
         for (i, kept) in plugins.iter().enumerate() {
             for (name, weights) in &kept.vectors {
                 state.weights(&format!("plugin-{i}-{name}.safetensors"), &[("", weights)])?;
+            }
+            for (name, bytes) in &kept.bytes {
+                state.file(&format!("plugin-{i}-{name}.bin"), bytes)?;
             }
         }
         if let Some(replay) = &self.replay {
@@ -400,14 +411,20 @@ impl Session {
             let key = self.key.sub("memory");
             replay.memory = ebb_memory::Memory::load(&state.path("memory"), key)?;
         }
+        let mut files = progress.plugin_files.into_iter();
         let saved = self.plugins.iter_mut().zip(progress.plugins);
         for (i, (plugin, (names, note))) in saved.enumerate() {
             let vectors = names.into_iter().map(|name| {
                 let path = state.path(&format!("plugin-{i}-{name}.safetensors"));
                 Ok((name, ebb_record::load_all(&path)?))
             });
+            let bytes = files.next().unwrap_or_default().into_iter().map(|name| {
+                let bytes = state.bytes(&format!("plugin-{i}-{name}.bin"))?;
+                Ok((name, bytes))
+            });
             let kept = Kept {
                 vectors: vectors.collect::<Result<_>>()?,
+                bytes: bytes.collect::<Result<_>>()?,
                 note,
             };
             plugin.restore(kept, &mut self.oracle)?;
@@ -603,6 +620,8 @@ fn plugin(spec: &PluginSpec) -> Box<dyn Plugin> {
         PluginSpec::LanguageNeurons(s) => Box::new(LanguageNeurons::new(s.clone())),
         PluginSpec::EmbeddingReset(s) => Box::new(EmbeddingReset::new(s.clone())),
         PluginSpec::ChosenBlocks(s) => Box::new(ChosenBlocks::new(s.clone())),
+        PluginSpec::Gere(s) => Box::new(Gere::new(s.clone())),
+        PluginSpec::Reptile(s) => Box::new(Reptile::new(s.clone())),
     }
 }
 

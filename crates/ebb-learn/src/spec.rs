@@ -265,6 +265,10 @@ pub enum LossSpec {
     ShiftedCrossEntropy,
     /// Which rows' features are alike, as those stored with the records have it (HPCR's SCD).
     StoredSimilarity,
+    /// Mean squared distance to the features stored with the record.
+    StoredFeaturesL2,
+    /// How far features lie outside of the bands they were in, the mean over those that do (GeRe).
+    ThresholdMargin,
 }
 
 /// Which classes a term looks at.
@@ -310,6 +314,9 @@ pub struct TermSpec {
     /// Divides it by the number of classes it looks at, as some code does that averages over them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub per_class: bool,
+    /// Weighs it, at each step, to be as large as the terms at labels before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub balanced: bool,
 }
 
 impl TermSpec {
@@ -324,6 +331,7 @@ impl TermSpec {
             classes: ClassesSpec::Scenario,
             share: ShareSpec::One,
             per_class: false,
+            balanced: false,
         }
     }
 }
@@ -485,6 +493,10 @@ pub enum PluginSpec {
     ChosenBlocks(crate::methods::chosen_blocks::ChosenBlocksSettings),
     /// Replays the examples of a plan (card S000).
     Planned(crate::methods::planned::PlannedSettings),
+    /// Pulls the weights back to where they were, every few steps (Reptile).
+    Reptile(crate::methods::reptile::ReptileSettings),
+    /// Replays general examples and holds them where the model that began had them (GeRe).
+    Gere(crate::methods::gere::GereSettings),
 }
 
 impl PluginSpec {
@@ -498,6 +510,7 @@ impl PluginSpec {
             PluginSpec::Sharp(_) => Some(crate::methods::sharp::SUPPORT),
             PluginSpec::QuantileRisk(_) => Some(crate::methods::quantile::SUPPORT),
             PluginSpec::Planned(_) => Some(crate::methods::planned::SUPPORT),
+            PluginSpec::Gere(_) => Some(crate::methods::gere::SUPPORT),
             _ => None,
         }
     }

@@ -189,6 +189,26 @@ fn a_stopped_run_resumes_to_the_same_bits() {
             vec![("with.capacity", "60"), ("with.refresh", "13")],
         ),
         (
+            "reptile",
+            vec![
+                ("with.every", "7"),
+                ("with.epsilon", "0.4"),
+                ("train.momentum", "0.9"),
+            ],
+        ),
+        (
+            "gere",
+            vec![
+                ("with.examples", "50"),
+                ("with.rows", "3"),
+                ("network.dropout", "0.0"),
+            ],
+        ),
+        (
+            "gere",
+            vec![("with.hold", "features"), ("with.weight", "1.0")],
+        ),
+        (
             "quantile-risk",
             vec![("with.capacity", "60"), ("with.environments", "2")],
         ),

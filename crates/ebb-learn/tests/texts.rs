@@ -192,6 +192,9 @@ fn methods_run_on_texts_and_resume_exactly() {
         "method = \"a-gem\"\naccept = [\"projection-with-momentum\"]",
         "method = \"refresh\"\nwith = { samples = 4 }",
         "method = \"zeroth-order\"",
+        "method = \"reptile\"\nwith = { every = 2, epsilon = 0.5 }",
+        "method = \"gere\"\nwith = { examples = 9, rows = 2 }",
+        "method = \"gere\"\nwith = { examples = 9, rows = 2, hold = \"logits\", weight = 1.0 }",
         "method = \"joint\"",
         "method = \"cumulative\"",
         "method = \"l2\"",
@@ -240,7 +243,88 @@ fn methods_run_on_texts_and_resume_exactly() {
     }
 }
 
-/// Stops a run at a step.
+/// Texts beside the experiences are held from the first step on, reach every state and the statistic
+/// made of them, and a run that was stopped goes on to the same bits.
+#[test]
+fn generic_texts_are_replayed_and_held_where_they_were() {
+    let recipe = recipe_with_generic_texts("bands");
+    let go = AtomicBool::new(false);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    let session = run(&recipe, Some(&whole), &go).expect("a run");
+    let weights = session.oracle.model.weights();
+    let generic: Vec<_> = session.stream.generic.iter().map(|i| i.id).collect();
+    assert!(generic.len() > 20);
+    assert_eq!(session.stream.evals.len(), 2);
+
+    let view = ebb_record::RunView::load(&whole).expect("a run");
+    let records = view.records().expect("records");
+    let steps = records.iter().filter_map(|r| match r {
+        ebb_record::Record::Step(s) => Some((s.terms["margin"], s.terms["violations"])),
+        _ => None,
+    });
+    let steps: Vec<(f64, f64)> = steps.collect();
+    assert_eq!(steps.len(), 12);
+    // The self-test: up to rounding nothing lies outside at the first step; later some does.
+    assert!(steps[0].0 < 1e-6 && steps[0].1 < 1e-3, "{:?}", steps[0]);
+    assert!(
+        steps[1..].iter().all(|(margin, _)| *margin > 1e-5),
+        "{steps:?}"
+    );
+
+    let lineage = view.lineage().expect("a lineage");
+    let statistic = ebb_record::Artifact::Statistic("gere".into());
+    let mut reached = lineage.examples(&statistic).expect("examples");
+    let mut set = generic;
+    set.sort_unstable();
+    reached.sort_unstable();
+    assert_eq!(reached, set, "all of them fit into the set");
+    let last = ebb_record::States::view(&whole.join("states")).expect("states");
+    let last = ebb_record::Artifact::State(last.head().expect("a state").id.clone());
+    let of_state = lineage.examples(&last).expect("examples");
+    assert!(set.iter().all(|id| of_state.contains(id)));
+
+    for at in [1, 5] {
+        let stop = AtomicBool::new(false);
+        let temp = std::env::temp_dir();
+        let out = parts.with_extension(at.to_string());
+        let mut around = Around {
+            data_dir: &temp,
+            progress: &mut StopAt(at, &stop),
+            stop: &stop,
+        };
+        let session = Session::new(&recipe, &temp).expect("a session");
+        let stopped = learn_keeping(session, Some(&out), &mut around);
+        assert!(matches!(stopped, Err(Error::Interrupted { .. })));
+        stop.store(false, Ordering::Relaxed);
+        let mut around = Around {
+            data_dir: &temp,
+            progress: &mut Silent,
+            stop: &stop,
+        };
+        resume(&out, &mut around).expect("the rest");
+        let model = language::of_run(&out, None, &temp).expect("a model").model;
+        assert_eq!(
+            model.weights().digest(),
+            weights.digest(),
+            "stopped at {at}"
+        );
+    }
+    // Generic texts that nothing replays are a mistake, and so is a text that measures nothing.
+    for (change, said) in [
+        ("method = \"er\"", "nothing replays"),
+        (
+            "method = \"gere\"\ntrain = { micro-batch = 2 }",
+            "whole batches",
+        ),
+    ] {
+        let message = Recipe::parse(&format!("{change}\n{}", generic_texts()), &[]);
+        let message = message.expect_err(change).to_string();
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+/// Asks for a stop after some steps.
 struct StopAt<'a>(u64, &'a AtomicBool);
 
 impl ebb_learn::Progress for StopAt<'_> {
@@ -357,6 +441,26 @@ fn a_run_goes_on_from_another() {
     assert_ne!(values(&more.oracle.model), base);
     let again = language::of_run(&out, None, &std::env::temp_dir()).expect("its model");
     assert_eq!(values(&again.model), values(&more.oracle.model));
+}
+
+/// The two worlds, and a third beside them, without a table `train`.
+fn generic_texts() -> String {
+    let worlds = TWO_WORLDS.split("[train]").next().unwrap_or_default();
+    format!(
+        "{worlds}\n[language.generic]\nname = \"general\"\ndocuments = true\n\
+         world = {{ kind = \"facts\", people = 10, seed = 5, ask = \"questions\" }}\n"
+    )
+}
+
+fn recipe_with_generic_texts(hold: &str) -> Recipe {
+    let text = format!(
+        "method = \"gere\"\nwith = {{ rows = 3, hold = \"{hold}\" }}\n\
+         train = {{ optimizer = \"adamw\", lr = 0.003, batch = 6, steps = 6 }}\n{}",
+        generic_texts()
+    );
+    let sets = [("evaluate.every", "1"), ("evaluate.panel", "2")];
+    let sets = sets.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    Recipe::parse(&text, &sets).expect("a recipe")
 }
 
 /// What is held out belongs to the data: runs with other seeds are measured on the same texts.

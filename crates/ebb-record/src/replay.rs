@@ -17,6 +17,8 @@ pub struct Replay {
     pub matrix: AccuracyMatrix,
     /// Mean loss on each test set, in the newest row of the matrix; empty before the first row.
     pub losses: Vec<Option<f64>>,
+    /// The same after each experience.
+    pub loss_rows: Vec<Vec<Option<f64>>>,
     /// The reducers over the panel, their gaps closed if the run has ended.
     pub panel: Panel,
     /// Accuracy at each evaluated step.
@@ -79,6 +81,7 @@ impl Replay {
         let mut replay = Replay {
             matrix: start.empty_matrix()?,
             losses: Vec::new(),
+            loss_rows: Vec::new(),
             panel: start.panel()?,
             curves: Curves::new(start.curriculum()?.sets()),
             start,
@@ -127,7 +130,16 @@ impl Replay {
                     },
                 )?;
                 // The matrix knows the set, so its number is below theirs.
-                self.losses[c.set] = Some(c.loss).filter(|l| l.is_finite());
+                let loss = Some(c.loss).filter(|l| l.is_finite());
+                self.losses[c.set] = loss;
+                if let Some(after) = after {
+                    // And the experience.
+                    if self.loss_rows.len() <= after {
+                        self.loss_rows
+                            .resize(after + 1, vec![None; self.losses.len()]);
+                    }
+                    self.loss_rows[after][c.set] = loss;
+                }
             }
             Record::Step(step) => {
                 self.cost.steps = Some(step.step);

@@ -59,6 +59,9 @@ pub struct Summary {
     /// Mean loss on test set `j` in the newest row of the matrix.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<Option<f64>>,
+    /// `loss_rows[i][j]`: mean loss on test set `j` after experience `i`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loss_rows: Vec<Vec<Option<f64>>>,
     /// Every metric that has a value, over the last row and over the panel.
     pub numbers: Vec<Number>,
     /// What each switch did to each earlier test set.
@@ -190,6 +193,7 @@ impl Summary {
             matrix: replay.matrix.accuracies(),
             initial: replay.matrix.initial_accuracies(),
             losses: replay.losses,
+            loss_rows: replay.loss_rows,
             experiences: names,
             numbers,
             gaps: replay.panel.gaps().to_vec(),

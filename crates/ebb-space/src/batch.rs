@@ -1,6 +1,7 @@
 //! Losses of all rows of a support together: their value is one number, and each row's gradient
 //! depends on the others.
 
+use crate::bands::margin;
 use crate::class_means::class_means;
 use crate::contrast::{Likeness, Relatives, contrast, relation};
 use crate::row::{Prepared, RowScratch, Source, log_softmax};
@@ -36,6 +37,10 @@ pub enum BatchLoss {
     /// (HFC, S068). A class counts by the mean of its rows' factors, where
     /// [`Weighting::PerRow`](crate::Weighting) gives them some.
     ClassMeans,
+    /// How far the features lie outside of the bands they were in, the mean over those numbers that
+    /// lie outside and no others (GeRe, S160). It jumps as numbers come in: watch
+    /// [`Violations::rate`](crate::Violations::rate) beside it.
+    Margin,
 }
 
 impl BatchLoss {
@@ -62,6 +67,10 @@ impl BatchLoss {
             BatchLoss::Relation => match (carrier, reference) {
                 (Carrier::Logits, R::StoredLogits | R::Teacher) => None,
                 _ => Some("the relation needs the carrier logits, and stored logits or a teacher"),
+            },
+            BatchLoss::Margin => match (carrier, reference) {
+                (Carrier::Features, R::Bands) => None,
+                _ => Some("the threshold margin needs the carrier features, and bands"),
             },
             BatchLoss::ClassMeans => match (carrier, reference) {
                 (Carrier::Logits, R::Label | R::StoredLogits | R::Teacher) => None,
@@ -127,7 +136,7 @@ impl Prepared<'_> {
         // What a masked entry is: no mass, or a logit of −∞.
         let masked = match loss {
             BatchLoss::Relation | BatchLoss::ClassMeans => f64::NEG_INFINITY,
-            BatchLoss::Sinkhorn { .. } | BatchLoss::Contrast { .. } => 0.0,
+            BatchLoss::Sinkhorn { .. } | BatchLoss::Contrast { .. } | BatchLoss::Margin => 0.0,
         };
         for matrix in [&mut *a, &mut *b] {
             matrix.clear();
@@ -191,10 +200,19 @@ impl Prepared<'_> {
                 let factors: Option<Vec<f64>> = given.map(of_row);
                 class_means(a, answers, own_labels, factors.as_deref(), gradient)
             }
+            BatchLoss::Margin => match &self.reference {
+                Source::Bands(bands) => {
+                    margin(bands, members, cols, |i| self.carrier.row(i), gradient)
+                }
+                _ => unreachable!("found when the term was prepared"),
+            },
         };
         // Whichever row is to blame, it is one of these.
         let raw = self.finite(members[0], raw)?;
-        let (value, slope) = self.combine(raw, |weighting, value| weighting.of_value(value));
+        let (value, slope) = self.combine(raw, |weighting, value| match weighting {
+            Weighting::AsLabels => self.at_labels / (value + 1e-8),
+            of_value => of_value.of_value(value),
+        });
         let (value, slope) = (
             self.finite(members[0], value)?,
             self.finite(members[0], slope)?,

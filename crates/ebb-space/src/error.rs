@@ -77,6 +77,14 @@ pub enum Error {
         /// The length of the list pointed into.
         len: usize,
     },
+    /// Thresholds that are not in order.
+    #[error(
+        "the lower threshold of column {column} is not below the upper one: give both as numbers, the lower first"
+    )]
+    BadThresholds {
+        /// The first such column.
+        column: usize,
+    },
     /// A generator's parameter is out of range.
     #[error("{generator} is no divergence: it needs {range}")]
     BadGenerator {

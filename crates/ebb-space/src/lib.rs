@@ -10,6 +10,7 @@
 //!
 //! Pure functions of their arguments: no files, no clocks, no threads, no global state.
 
+mod bands;
 mod batch;
 mod bernoulli;
 mod bregman;
@@ -41,6 +42,7 @@ mod term;
 mod weighting;
 mod weights;
 
+pub use bands::{Bands, Thresholds, Violations};
 pub use batch::BatchLoss;
 pub use bregman::{Bregman, Normalisation};
 pub use divergence::{Generator, LOG_RATIO_LIMIT};

@@ -171,7 +171,12 @@ impl Objective {
                 value.terms.push(0.0);
                 continue;
             }
-            let prepared = Prepared::new(term, inputs)?;
+            let earlier = self.terms.iter().zip(&value.terms);
+            let at_labels = earlier.filter(|(term, _)| term.is_at_labels());
+            let prepared = Prepared {
+                at_labels: at_labels.map(|(_, value)| value).sum(),
+                ..Prepared::new(term, inputs)?
+            };
             let (out, cols) = match (term.carrier, features.as_mut()) {
                 (Carrier::Features, Some(features)) => (features, width),
                 _ => (&mut *logits, cols),

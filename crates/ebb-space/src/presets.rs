@@ -95,6 +95,19 @@ pub fn feature_l2(on: &str, reference: Reference, scale: Normalisation) -> Term 
     Term::new("feature-l2", on, Carrier::Features, divergence, reference)
 }
 
+/// How far features lie outside of the bands they were in, the mean over those that do: GeRe's
+/// threshold-margin loss.
+pub fn threshold_margin(on: &str) -> Term {
+    let divergence = Divergence::Batch(BatchLoss::Margin);
+    Term::new(
+        "threshold-margin",
+        on,
+        Carrier::Features,
+        divergence,
+        Reference::Bands,
+    )
+}
+
 /// `−Σ_j [(q_j + 1_{j=y})^γ − 1_{j=y}] ln p_j` with q the teacher's: OFA. γ = 1 is plain soft-label
 /// distillation.
 pub fn ofa(on: &str, gamma: f64) -> Term {

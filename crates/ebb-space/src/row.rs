@@ -11,7 +11,7 @@ use crate::term::{Carrier, Classes, Combinator, Divergence, Estimator, Reference
 use crate::term::{Shift, Target, Term};
 use crate::weighting::entropy_gap;
 use crate::{
-    Bregman, Error, Generator, Inputs, Key, Normalisation, Result, RowId, View, Weighting,
+    Bands, Bregman, Error, Generator, Inputs, Key, Normalisation, Result, RowId, View, Weighting,
 };
 
 /// Reused buffers of an evaluation.
@@ -51,12 +51,15 @@ pub(crate) struct Prepared<'a> {
     pub inputs: &'a Inputs<'a>,
     pub carrier: View<'a>,
     pub reference: Source<'a>,
+    /// What the terms at labels before this one came to.
+    pub at_labels: f64,
 }
 
 pub(crate) enum Source<'a> {
     Nothing,
     Rows(View<'a>),
     LogProbs(&'a [f32]),
+    Bands(Bands<'a>),
 }
 
 impl<'a> Prepared<'a> {
@@ -115,6 +118,13 @@ impl<'a> Prepared<'a> {
             }
             Reference::Prototype => {
                 Source::Rows(like_carrier(refs.prototypes, "class prototypes")?)
+            }
+            Reference::Bands => {
+                let bands = refs
+                    .bands
+                    .ok_or_else(|| missing("the bands of kept rows"))?;
+                bands.fits(carrier.rows, carrier.cols)?;
+                Source::Bands(bands)
             }
             Reference::StoredLogProbs => {
                 Source::LogProbs(a_row(refs.stored_log_probs, "stored log-probabilities")?)
@@ -184,6 +194,7 @@ impl<'a> Prepared<'a> {
             inputs,
             carrier,
             reference,
+            at_labels: 0.0,
         })
     }
 

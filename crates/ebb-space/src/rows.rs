@@ -2,7 +2,7 @@
 //!
 //! Classification has a row an example, language a row a token; nothing else differs.
 
-use crate::{Error, Result};
+use crate::{Bands, Error, Result};
 
 /// A borrowed row-major matrix.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,6 +169,8 @@ pub struct References<'a> {
     pub row_weights: Option<&'a [f32]>,
     /// An additive bias of each row's logits, for [`Shift::PerRow`](crate::Shift).
     pub shifts: Option<View<'a>>,
+    /// The bands that the row's features were in when it was kept.
+    pub bands: Option<Bands<'a>>,
 }
 
 /// All that an objective looks at.

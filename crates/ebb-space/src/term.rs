@@ -96,6 +96,8 @@ pub enum Reference {
     Teacher,
     /// [`References::prototypes`](crate::References::prototypes).
     Prototype,
+    /// [`References::bands`](crate::References::bands).
+    Bands,
     /// Zero, for squared norms.
     Zero,
 }
@@ -324,6 +326,7 @@ impl Term {
             (Carrier::Features, _, _) => {
                 refuse("features carry squared distances and contrast only")
             }
+            (_, _, R::Bands) => refuse("bands need the threshold margin, on features"),
             (_, _, R::StoredFeatures | R::Prototype) => {
                 refuse("stored features and prototypes need the carrier features")
             }
@@ -466,6 +469,9 @@ impl Term {
             {
                 "coverage weighs the cross-entropy at labels"
             }
+            Weighting::AsLabels if !matches!(self.divergence, Divergence::Batch(_)) => {
+                "a weight that makes a term as large as the loss at labels needs one value: a loss of the whole batch"
+            }
             Weighting::EntropyGap { kappa } if !(kappa != 0.0 && kappa.is_finite()) => {
                 "the width of an entropy gap must be a finite number other than 0"
             }
@@ -551,6 +557,7 @@ mod tests {
         let kl = Divergence::F(Generator::ForwardKl);
         let half = Divergence::Bregman(Bregman::Squared(Normalisation::HalfSum));
         let lse = Divergence::Bregman(Bregman::LogSumExp);
+        let margin = Divergence::Batch(BatchLoss::Margin);
         let counted = Divergence::Bregman(Bregman::Squared(Normalisation::LabelMean));
         let pl = |t| Divergence::PlackettLuce(Choices::TeacherMass { t });
         let sinkhorn = |epsilon, rounds| Divergence::Batch(BatchLoss::Sinkhorn { epsilon, rounds });
@@ -589,6 +596,7 @@ mod tests {
             term(Features, contrast(0.1), Label),
             term(Features, contrast(0.1), StoredFeatures).with(C::Root),
             term(Logits, relation, Teacher).with(C::Mask(Classes::Set(0))),
+            term(Features, margin, Bands).with(C::Weight(Weighting::AsLabels)),
             term(Logits, half, Zero),
             term(Features, half, Zero),
             term(Logits, counted, StoredLogits),
@@ -647,6 +655,11 @@ mod tests {
             term(Logits, contrast(0.1), Label),
             term(Probs, relation, Teacher),
             term(Logits, relation, Label),
+            term(Logits, margin, Bands),
+            term(Features, margin, StoredFeatures),
+            term(Features, half, Bands),
+            term(Probs, kl, Bands),
+            term(Features, half, Teacher).with(C::Weight(Weighting::AsLabels)),
             term(Features, counted, Teacher),
             term(Probs, half, Zero),
             term(Logits, lse, Zero),

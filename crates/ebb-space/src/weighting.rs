@@ -23,6 +23,10 @@ pub enum Weighting {
         /// Width κ in nats, not 0.
         kappa: f64,
     },
+    /// `ω = L/(D + 1e-8)` with D the value of a loss of the whole batch and L what the terms before
+    /// it that compare with labels came to: D counts as much as they do, however small it gets
+    /// (GeRe, S160).
+    AsLabels,
 }
 
 impl PartialEq for Weighting {
@@ -32,6 +36,7 @@ impl PartialEq for Weighting {
             (Weighting::OfValue(a), Weighting::OfValue(b)) => std::ptr::fn_addr_eq(*a, *b),
             (Weighting::Coverage { n: a }, Weighting::Coverage { n: b }) => a == b,
             (Weighting::EntropyGap { kappa: a }, Weighting::EntropyGap { kappa: b }) => a == b,
+            (Weighting::AsLabels, Weighting::AsLabels) => true,
             _ => false,
         }
     }
@@ -43,7 +48,7 @@ impl Weighting {
         match self {
             Weighting::OfValue(of) => of(value),
             Weighting::Coverage { n } => coverage(n, value),
-            Weighting::PerRow | Weighting::EntropyGap { .. } => 1.0,
+            Weighting::PerRow | Weighting::EntropyGap { .. } | Weighting::AsLabels => 1.0,
         }
     }
 }

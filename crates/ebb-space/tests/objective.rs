@@ -4,12 +4,12 @@ use ebb_space::presets::{
     balanced_distillation, bernoulli, coverage, cpr, cross_entropy, distillation, fdr, feature_l2,
     feature_margin, logits_l2, lwf, ofa, output_norm, padded_distillation, plackett_luce,
     prototype_relation, proxy_contrast, proxy_distillation, similarity_distillation, sinkhorn,
-    smoothed_cross_entropy, sup_con,
+    smoothed_cross_entropy, sup_con, threshold_margin,
 };
 use ebb_space::{
-    BatchLoss, Bregman, Carrier, CarrierGrads, Choices, Classes, Combinator, Divergence, Error,
-    Estimator, Generator, Inputs, Key, Normalisation, Objective, ObjectiveValue, Reduction,
-    Reference, References, RowId, Rows, Shift, Target, Term, View, Weighting,
+    Bands, BatchLoss, Bregman, Carrier, CarrierGrads, Choices, Classes, Combinator, Divergence,
+    Error, Estimator, Generator, Inputs, Key, Normalisation, Objective, ObjectiveValue, Reduction,
+    Reference, References, RowId, Rows, Shift, Target, Term, Thresholds, View, Weighting,
 };
 
 /// A batch: 3 new rows, 2 of `replay:a`, 2 of `replay:b`, one of them masked.
@@ -24,6 +24,9 @@ struct Batch {
     shifts: Vec<f32>,
     row_weights: Vec<f32>,
     teacher_set: Vec<u16>,
+    /// Those of the stored features.
+    thresholds: Thresholds,
+    codes: Vec<u8>,
 }
 
 const N: usize = 7;
@@ -59,13 +62,19 @@ impl Batch {
                 vec![false, true, true, true, true],
             ],
         };
+        let stored_features = random("stored features", N * WIDTH);
+        let thresholds = Thresholds::new(vec![-0.7; WIDTH], vec![0.3; WIDTH]).unwrap();
+        let mut codes = Vec::new();
+        (stored_features.chunks(WIDTH)).for_each(|row| thresholds.encode(row, &mut codes));
         Batch {
             rows,
+            thresholds,
+            codes,
             z: random("z", N * K),
             stored: random("stored", N * K),
             teacher: random("teacher", N * K),
             features: random("features", N * WIDTH),
-            stored_features: random("stored features", N * WIDTH),
+            stored_features,
             log_probs: random("log probs", N)
                 .iter()
                 .map(|v| -v.abs() - 0.1)
@@ -101,6 +110,7 @@ impl Batch {
                     teacher_class_set: Some(&self.teacher_set),
                     row_weights: Some(&self.row_weights),
                     shifts: Some(view(&self.shifts, K)),
+                    bands: Some(Bands::new(&self.thresholds, &self.codes)),
                 },
             },
             grads,
@@ -500,6 +510,8 @@ fn gradients_of_batch_losses_are_finite_differences() {
         prototype_relation("all", 1.0).with(Combinator::Mask(Classes::Only(vec![
             true, true, false, false, false,
         ]))),
+        threshold_margin("all"),
+        threshold_margin("replay").weighted(30.0),
     ];
     let squared = terms[0]
         .clone()
@@ -507,6 +519,36 @@ fn gradients_of_batch_losses_are_finite_differences() {
     terms.push(squared);
     // Narrow ones, so that none crosses a kink of the transport's L1 cost.
     agree_with_differences(&mut b, terms, 1.0 / 4096.0);
+}
+
+/// A term that is weighed to be as large as the labels' is so, and its direction is its own.
+#[test]
+fn a_balanced_term_is_as_large_as_the_loss_at_labels() {
+    let b = Batch::new();
+    let balanced = threshold_margin("replay").with(Combinator::Weight(Weighting::AsLabels));
+    let labels = [cross_entropy("new"), cross_entropy("replay").weighted(0.5)];
+    let objective = Objective {
+        terms: [
+            &labels[..],
+            &[distillation("all", Reference::Teacher, 2.0), balanced],
+        ]
+        .concat(),
+        reduction: Reduction::SumOfMeans,
+    };
+    let mut grads = CarrierGrads::default();
+    let value = b.evaluate(&objective, &mut grads).unwrap();
+    let at_labels = value.terms[0] + value.terms[1];
+    close(value.terms[3], at_labels, 1e-6, "the balanced term");
+    let (margin, alone) = b.one(threshold_margin("replay"));
+    let pairs = grads
+        .features
+        .unwrap()
+        .into_iter()
+        .zip(alone.features.unwrap());
+    for (got, of_margin) in pairs {
+        let want = at_labels / (margin + 1e-8) * f64::from(of_margin);
+        close(f64::from(got), want, 1e-6, "its gradient");
+    }
 }
 
 fn agree_with_differences(b: &mut Batch, terms: Vec<Term>, step: f32) {

@@ -51,6 +51,8 @@ pub enum Measure {
     /// Mean cross-entropy over all test sets after the last experience: it rises where a network is
     /// sure and wrong.
     TestLoss,
+    /// The same turned round, so that more is better: what a coefficient is chosen by.
+    LogLikelihood,
     /// Mean cross-entropy over one test set after the last experience; of texts, the mean over
     /// their texts.
     SetLoss {
@@ -66,6 +68,12 @@ pub enum Measure {
         /// The first of them.
         from: usize,
     },
+    /// Mean over experiences of the cross-entropy on what each trains, right after it: what was
+    /// learned, beside what was retained of it (`test-loss`).
+    LearnedLoss,
+    /// Mean over earlier test sets of the cross-entropy after the last experience minus the lowest
+    /// after any: never negative (card S145).
+    LossForgetting,
 }
 
 /// What a run cost, by name; times differ from machine to machine and are no measures.
@@ -153,6 +161,11 @@ impl Measure {
                 Direction::Lower,
                 "mean cross-entropy over all test sets after the last experience".to_owned(),
             ),
+            Measure::LogLikelihood => (
+                -test_loss(run)?,
+                Direction::Higher,
+                "mean log-likelihood over all test sets after the last experience".to_owned(),
+            ),
             Measure::SetLoss { set } => (
                 run.losses
                     .get(*set)
@@ -175,6 +188,16 @@ impl Measure {
                 })?,
                 Direction::Higher,
                 format!("mean accuracy on what an experience trains, at its end, from {from} on"),
+            ),
+            Measure::LearnedLoss => (
+                learned_loss(run, stream)?,
+                Direction::Lower,
+                "mean cross-entropy on what an experience trains, at its end".to_owned(),
+            ),
+            Measure::LossForgetting => (
+                loss_forgetting(run, stream)?,
+                Direction::Lower,
+                "mean over earlier test sets of (last cross-entropy - lowest one)".to_owned(),
             ),
         };
         if !value.is_finite() {
@@ -324,6 +347,45 @@ fn test_loss(run: &Summary) -> Result<f64, String> {
     }
 }
 
+/// The losses on all test sets after an experience.
+fn losses(run: &Summary, experience: usize) -> Result<&[Option<f64>], String> {
+    let row = run.loss_rows.get(experience).map(Vec::as_slice);
+    row.ok_or_else(|| format!("nothing was measured after experience {experience}"))
+}
+
+fn loss_of(row: &[Option<f64>], set: usize) -> Result<f64, String> {
+    let loss = row.get(set).copied().flatten();
+    loss.ok_or_else(|| format!("test set {set} has no finite loss"))
+}
+
+fn learned_loss(run: &Summary, stream: &Stream) -> Result<f64, String> {
+    let own = |experience: usize| -> Result<f64, String> {
+        let row = losses(run, experience)?;
+        let own = trains(stream, experience).into_iter();
+        let own: Result<Vec<f64>, String> = own.map(|set| loss_of(row, set)).collect();
+        own.map(mean)
+    };
+    let all: Result<Vec<f64>, String> = (0..stream.experiences.len()).map(own).collect();
+    all.map(mean)
+}
+
+fn loss_forgetting(run: &Summary, stream: &Stream) -> Result<f64, String> {
+    let last = stream.experiences.len() - 1;
+    let newest = trains(stream, last);
+    let rows: Result<Vec<&[Option<f64>]>, String> = (0..=last).map(|e| losses(run, e)).collect();
+    let rows = rows?;
+    let earlier = (0..stream.evals.len()).filter(|set| !newest.contains(set));
+    let risen = |set: usize| -> Result<f64, String> {
+        let least = rows.iter().filter_map(|row| loss_of(row, set).ok());
+        Ok(loss_of(rows[last], set)? - least.fold(f64::INFINITY, f64::min))
+    };
+    let risen: Result<Vec<f64>, String> = earlier.map(risen).collect();
+    match risen? {
+        none if none.is_empty() => Err("it needs an earlier test set".to_owned()),
+        risen => Ok(mean(risen)),
+    }
+}
+
 /// Deviation over the earlier sets, which are all there are: the population's, divided by their number.
 fn spread(run: &Summary, stream: &Stream) -> Result<f64, String> {
     let newest = trains(stream, stream.experiences.len() - 1);
@@ -387,6 +449,9 @@ mod tests {
             sets: vec!["a".into(), "b".into(), "c".into()],
             set_sizes: vec![Some(10); 3],
             losses: vec![Some(0.5), Some(1.0), Some(3.0)],
+            loss_rows: [[0.25, 4.0, 4.0], [0.75, 0.5, 4.0], [0.5, 1.0, 3.0]]
+                .map(|row| row.map(Some).to_vec())
+                .to_vec(),
             protocol: "by hand".into(),
             numbers: vec![Number {
                 name: "average_accuracy".into(),
@@ -418,6 +483,10 @@ mod tests {
         // Set 0 has its lowest end at 0.4, set 1 at 0.5; set 2 was trained last.
         assert!((value(&Measure::BoundaryMinAcc) - 0.45).abs() < 1e-12);
         assert_eq!(value(&Measure::LearnedAtLeast), 0.8);
+        // 0.25, 0.5 and 3 at their ends; sets 0 and 1 rose by 0.25 and 0.5.
+        assert_eq!(value(&Measure::LearnedLoss), 1.25);
+        assert_eq!(value(&Measure::LossForgetting), 0.375);
+        assert_eq!(value(&Measure::LogLikelihood), -1.5);
         assert_eq!(value(&Measure::TestLoss), 1.5);
         assert_eq!(value(&Measure::SetLoss { set: 1 }), 1.0);
         // 0.6 and 0.5, the third set being the newest.

@@ -137,6 +137,7 @@ impl StreamSpec {
             train: split.train.clone(),
             test: split.test.clone(),
             experiences,
+            generic: Arc::default(),
             evals,
             transforms,
             classes,

@@ -105,6 +105,8 @@ pub struct Stream {
     pub scenario: Scenario,
     /// In the order of learning.
     pub experiences: Vec<Experience>,
+    /// Training examples that belong to no experience: what is replayed beside all of them.
+    pub generic: Arc<[Item]>,
     /// The test sets. One an experience, in the same order, except: of a recurring stream one a
     /// class, of a joint stream one for each experience that was joined.
     pub evals: Vec<EvalSet>,

@@ -3,6 +3,7 @@
 use super::{LanguageSpec, TEXT};
 use crate::error::{Error, Result};
 use crate::methods::ewc::EwcSettings;
+use crate::methods::gere::SUPPORT;
 use crate::spec::{
     DataPlan, KeepSpec, LossClasses, LossSpec, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec,
 };
@@ -44,7 +45,7 @@ pub(crate) fn check(file: &RecipeFile) -> Result<()> {
         );
     }
     stream(&file.stream)?;
-    texts(spec)?;
+    texts(spec, &file.plugin)?;
     method(file)
 }
 
@@ -67,7 +68,7 @@ fn stream(spec: &StreamSpec) -> Result<()> {
     }
 }
 
-fn texts(spec: &LanguageSpec) -> Result<()> {
+fn texts(spec: &LanguageSpec, plugins: &[PluginSpec]) -> Result<()> {
     if spec.experience.is_empty() {
         return Err(recipe("`language` has no `experience` yet".into()));
     }
@@ -80,7 +81,31 @@ fn texts(spec: &LanguageSpec) -> Result<()> {
             spec.test_share
         )));
     }
-    for e in &spec.experience {
+    let gere = |p: &PluginSpec| matches!(p, PluginSpec::Gere(_));
+    match &spec.generic {
+        Some(e) if !e.test.is_empty() => {
+            return Err(recipe(format!(
+                "the generic texts `{}` are replayed and not measured: leave their `test` out",
+                e.name
+            )));
+        }
+        Some(_) if !plugins.iter().any(gere) => {
+            return Err(recipe(
+                "`language.generic` holds texts that nothing replays: take method = \"gere\" or add \
+                 plugin = [{ kind = \"gere\" }]"
+                    .into(),
+            ));
+        }
+        None if spec.experience.len() == 1 && plugins.iter().any(gere) => {
+            return Err(recipe(
+                "the plugin `gere` replays general texts beside the others: name them in \
+                 `[language.generic]`"
+                    .into(),
+            ));
+        }
+        _ => {}
+    }
+    for e in spec.experience.iter().chain(&spec.generic) {
         let said = match (&e.world, e.train.is_empty()) {
             (Some(_), false) => "names files and a world: it takes one of them",
             (None, true) => "names neither files under `train` nor a `world`",
@@ -140,12 +165,16 @@ fn method(file: &RecipeFile) -> Result<()> {
             | L::BalancedDistillation
             | L::BalancedDistillationReversed
             | L::FeaturesL2
+            | L::ThresholdMargin
             | L::Confidence => {}
+            // It is asked for by name, of a set whose size is set.
+            L::LogitsKl | L::StoredFeaturesL2 if term.on == SUPPORT => {}
             L::LogitsL2
             | L::LogitsKl
             | L::FunctionDistance
             | L::ProxyDistillation
-            | L::StoredSimilarity => {
+            | L::StoredSimilarity
+            | L::StoredFeaturesL2 => {
                 return wrong(format!(
                     "{:?} stores what the network answered with every remembered example: for a \
                      text that is a number for each token of the vocabulary at each position, \
@@ -190,7 +219,9 @@ fn method(file: &RecipeFile) -> Result<()> {
         | PluginSpec::Refresh(_)
         | PluginSpec::SparseGates(_)
         | PluginSpec::SwitchPrice(_)
-        | PluginSpec::KeyElements(_) => false,
+        | PluginSpec::KeyElements(_)
+        | PluginSpec::Reptile(_)
+        | PluginSpec::Gere(_) => false,
         PluginSpec::Fpf(s) => s.alpha > 0.0,
         p => !p.of_blocks(),
     };

@@ -134,7 +134,8 @@ pub(crate) fn pretrained(recipe: &Recipe, data_dir: &Path) -> Result<Option<Lang
 /// A digest of the texts that a stream learns, in their order.
 pub(crate) fn digest(stream: &Stream) -> String {
     let mut hasher = blake3::Hasher::new();
-    stream.train_items().for_each(|item| {
+    let items = stream.train_items().chain(stream.generic.iter());
+    items.for_each(|item| {
         hasher.update(item.id.to_string().as_bytes());
     });
     hasher.finalize().to_hex().to_string()
@@ -196,13 +197,14 @@ fn parts(body: &Body) -> Vec<&str> {
     }
 }
 
-/// The texts of every experience.
+/// The texts of every experience, and behind them the generic ones, all of which are learnt.
 fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
     // The split belongs to the data and not to a run.
     let key = Key::new(0, "held out");
-    spec.experience
-        .iter()
-        .map(|experience| {
+    let experiences = spec.experience.iter().map(|e| (e, false));
+    experiences
+        .chain(spec.generic.iter().map(|e| (e, true)))
+        .map(|(experience, generic)| {
             let mut texts = match &experience.world {
                 Some(world) => generated(world)?,
                 None => Texts {
@@ -215,7 +217,9 @@ fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
                 },
             };
             texts.name.clone_from(&experience.name);
-            if texts.test.is_empty() {
+            if generic {
+                texts.test.clear();
+            } else if texts.test.is_empty() {
                 let held = |e: &Example| key.uniform(e.id.mix()) < spec.test_share;
                 (texts.test, texts.train) = texts.train.into_iter().partition(held);
             }
@@ -231,8 +235,12 @@ fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
                 let mut seen = Occurrences::default();
                 examples.iter_mut().for_each(|e| e.id = seen.number(e.id));
             }
-            for (examples, which) in [(&texts.train, "learn from"), (&texts.test, "measure on")] {
-                if examples.is_empty() {
+            let needed = [
+                (&texts.train, "learn from", true),
+                (&texts.test, "measure on", !generic),
+            ];
+            for (examples, which, needed) in needed {
+                if examples.is_empty() && needed {
                     return Err(Error::Recipe {
                         reason: format!(
                             "the experience `{}` has no texts to {which}: name more files under \
@@ -444,6 +452,7 @@ fn stream(
     let (mut train, mut test) = (RowsOf::default(), RowsOf::default());
     let mut experiences = Vec::with_capacity(texts.len());
     let mut evals = Vec::with_capacity(texts.len());
+    let (texts, generic) = texts.split_at(spec.experience.len());
     for (index, text) in texts.iter().enumerate() {
         let add = |rows: &mut RowsOf, of: &[Example]| rows.add(&encoder, of, spec.length, index);
         let learnt = add(&mut train, &text.train)?;
@@ -466,6 +475,10 @@ fn stream(
             items: measured,
         });
     }
+    let mut beside = Vec::new();
+    for text in generic {
+        beside.extend_from_slice(&train.add(&encoder, &text.train, spec.length, 0)?);
+    }
     let views = train.pieces.max(test.pieces);
     let train = Arc::new(train.dataset(spec.length, vocabulary));
     let test = Arc::new(test.dataset(spec.length, vocabulary));
@@ -479,6 +492,7 @@ fn stream(
         test,
         scenario: Scenario::Domain,
         experiences,
+        generic: beside.into(),
         evals,
         transforms,
         classes: vocabulary,

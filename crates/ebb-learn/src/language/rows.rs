@@ -106,6 +106,7 @@ pub(crate) fn expand(signed: &[f32], of: Rows, ids: Vec<ExampleId>, model: &Mode
         row_weights: None,
         shifts: None,
         prototypes: None,
+        bands: None,
         entry: None,
     }
 }

@@ -34,6 +34,9 @@ pub struct LanguageSpec {
     /// of its own.
     #[serde(default = "tenth")]
     pub test_share: f64,
+    /// Texts that are no experience, and are replayed beside all of them (`gere`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generic: Option<TextExperience>,
     /// The experiences, in the order of learning.
     #[serde(default)]
     pub experience: Vec<TextExperience>,

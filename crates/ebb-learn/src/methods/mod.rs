@@ -20,6 +20,7 @@ pub mod finetune;
 pub mod fpf;
 pub mod gdumb;
 pub mod gem;
+pub mod gere;
 pub mod gpm;
 pub mod gss;
 pub mod hal;
@@ -47,6 +48,7 @@ pub mod rank;
 pub mod refresh;
 pub mod reg_lora;
 pub mod remind;
+pub mod reptile;
 pub mod rer;
 pub mod rkd;
 pub mod rmn;
@@ -210,6 +212,8 @@ pub const ALL: &[MethodCard] = &[
     language_neurons::LANGUAGE_NEURONS,
     embedding_reset::EMBEDDING_RESET,
     chosen_blocks::CHOSEN_BLOCKS,
+    reptile::REPTILE,
+    gere::GERE,
 ];
 
 /// The method called `name`.

@@ -72,8 +72,10 @@ pub fn first_experiences(whole: &Stream, first: usize, share: f64) -> Result<Str
             items: measured,
         });
     }
+    let generic = whole.generic.iter().map(|i| train.take(i)).collect();
     Ok(Stream {
         spec: whole.spec.clone(),
+        generic,
         train: Arc::new(whole.train.select(&train.rows)),
         test: Arc::new(whole.train.select(&test.rows)),
         scenario: whole.scenario,

@@ -26,6 +26,9 @@ pub struct Overhead {
     /// Batch sizes to measure
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [10, 128])]
     batch: Vec<usize>,
+    /// Measure on a small language model in the place of images
+    #[arg(long)]
+    texts: bool,
     /// Turns; medians over them are printed
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u64,
@@ -39,12 +42,39 @@ pub struct Overhead {
 
 const AFTER_HELP: &str = "\
 Domain-incremental split MNIST, 4,000 images an experience, MLP 2x100, SGD 0.01, a memory of 256,
-no evaluation while learning.
+no evaluation while learning. With --texts: statements on people in two halves, a decoder of two
+blocks, 64 wide, AdamW.
 
 Examples:
   ebb bench methods                            every method
   ebb bench methods ewc si lwf der++ --batch 128
+  ebb bench methods er reptile gere --texts --batch 20
   ebb bench methods --write docs/evidence/overhead.md";
+
+const IMAGES: &str =
+    "Domain-incremental split MNIST, 4,000 images an experience, MLP 784-100-100-10, SGD";
+const IMAGE_TABLES: &str = "\
+stream = { dataset = \"mnist\", split = 5, scenario = \"domain\", per_experience = 4000, test_per_experience = 100 }
+network = { kind = \"mlp\", hidden = [100, 100] }
+[train]
+optimizer = \"sgd\"
+lr = 0.01
+epochs = 1
+";
+
+const TEXTS: &str = "Statements on 600 people in two halves, words as tokens, a decoder of two blocks, 64 wide, AdamW";
+const TEXT_TABLES: &str = "\
+stream = { dataset = \"text\" }
+network = { kind = \"decoder\", width = 64, layers = 2, heads = 4 }
+language = { length = 32, experience = [
+    { name = \"first\", documents = true, world = { kind = \"facts\", people = 600, parts = 2, part = 0, ask = \"held-out\" } },
+    { name = \"second\", documents = true, world = { kind = \"facts\", people = 600, parts = 2, part = 1, ask = \"held-out\" } },
+] }
+[train]
+optimizer = \"adamw\"
+lr = 0.001
+epochs = 2
+";
 
 /// A run.
 #[derive(Clone, Debug, Serialize)]
@@ -96,6 +126,7 @@ struct Line {
 struct Figures {
     format_version: u32,
     command: String,
+    learned: &'static str,
     cpu: Option<String>,
     threads: usize,
     lines: Vec<Line>,
@@ -146,12 +177,12 @@ impl Overhead {
         let mut skipped: Vec<Skipped> = Vec::new();
         for &batch in &self.batch {
             for turn in 0..self.rounds {
-                runs.push(one(fine_tuning, batch, turn, place.path(), &data)?);
+                runs.push(self.one(fine_tuning, batch, turn, place.path(), &data)?);
                 for method in methods.iter().filter(|m| m.name != fine_tuning.name) {
                     if skipped.iter().any(|s| s.is(method, batch)) {
                         continue;
                     }
-                    match one(method, batch, turn, place.path(), &data) {
+                    match self.one(method, batch, turn, place.path(), &data) {
                         Ok(run) => runs.push(run),
                         // Some ask for another network; who is named must run, and who ran once
                         // must run again.
@@ -169,6 +200,7 @@ impl Overhead {
         let figures = Figures {
             format_version: 1,
             command: self.command(),
+            learned: self.learned().0,
             cpu: environment.cpu,
             threads: environment.threads_available,
             lines: lines(&runs),
@@ -189,58 +221,73 @@ impl Overhead {
         let names = self.methods.iter().map(|m| format!(" {m}"));
         let names = names.collect::<String>();
         let (batches, rounds) = (batches.join(","), self.rounds);
-        format!("ebb bench methods{names} --batch {batches} --rounds {rounds}")
+        let texts = if self.texts { " --texts" } else { "" };
+        format!("ebb bench methods{names}{texts} --batch {batches} --rounds {rounds}")
     }
-}
 
-fn one(method: &MethodCard, batch: usize, turn: u64, place: &Path, data: &Path) -> Result<Run> {
-    let ebb = std::env::current_exe().map_err(|e| refused("find", "this program", e))?;
-    let name = method.name;
-    let capacity = (method.defaults)().contains_key("capacity");
-    let recipe = format!(
-        "method = \"{name}\"\naccept = [\"penalty-alone-on-class-incremental\"]\n{}\
-         stream = {{ dataset = \"mnist\", split = 5, scenario = \"domain\", per_experience = 4000, test_per_experience = 100 }}\n\
-         network = {{ kind = \"mlp\", hidden = [100, 100] }}\n\
-         train = {{ optimizer = \"sgd\", lr = 0.01, batch = {batch}, epochs = 1 }}\n\
-         evaluate = {{ every = 0, outcomes = false }}\n",
-        if capacity {
-            "with = { capacity = 256 }\n"
-        } else {
-            ""
-        },
-    );
-    let path = place.join(format!("{name}.toml"));
-    std::fs::write(&path, recipe).map_err(|e| refused("write", &path, e))?;
-    let out = place.join(format!("{name}-{batch}-{turn}"));
-    let mut command = Command::new(ebb);
-    command
-        .arg("--data-dir")
-        .arg(data)
-        .arg("learn")
-        .arg(&path)
-        .arg("-o")
-        .arg(&out);
-    command.args(["--json", "--quiet", "--seed", &turn.to_string()]);
-    let (_, json) = timed(&mut command)?;
-    let cost = |key: &str| json["cost"][key].as_f64().unwrap_or(f64::NAN);
-    let mut ends = Vec::new();
-    for record in RunView::load(&out)?.records()? {
-        if let Record::Consolidate(c) = record {
-            ends.push(c.seconds);
+    /// What is learned, in words and as the tables of a recipe.
+    fn learned(&self) -> (&'static str, &'static str) {
+        match self.texts {
+            false => (IMAGES, IMAGE_TABLES),
+            true => (TEXTS, TEXT_TABLES),
         }
     }
-    let at_ends: f64 = ends.iter().sum();
-    Ok(Run {
-        method: name.to_owned(),
-        batch,
-        turn,
-        steps: cost("steps"),
-        step_seconds: (cost("train_seconds") - at_ends) / cost("steps"),
-        end_seconds: at_ends / ends.len().max(1) as f64,
-        rows: cost("forward_rows") + cost("backward_rows"),
-        kept_bytes: cost("memory_bytes"),
-        peak_bytes: cost("peak_rss_bytes"),
-    })
+
+    /// One run of `method`.
+    fn one(
+        &self,
+        method: &MethodCard,
+        batch: usize,
+        turn: u64,
+        place: &Path,
+        data: &Path,
+    ) -> Result<Run> {
+        let ebb = std::env::current_exe().map_err(|e| refused("find", "this program", e))?;
+        let name = method.name;
+        let capacity = (method.defaults)().contains_key("capacity");
+        let recipe = format!(
+            "method = \"{name}\"\naccept = [\"penalty-alone-on-class-incremental\"]\n{}\
+         evaluate = {{ every = 0, outcomes = false }}\n{}batch = {batch}\n",
+            if capacity {
+                "with = { capacity = 256 }\n"
+            } else {
+                ""
+            },
+            self.learned().1,
+        );
+        let path = place.join(format!("{name}.toml"));
+        std::fs::write(&path, recipe).map_err(|e| refused("write", &path, e))?;
+        let out = place.join(format!("{name}-{batch}-{turn}"));
+        let mut command = Command::new(ebb);
+        command
+            .arg("--data-dir")
+            .arg(data)
+            .arg("learn")
+            .arg(&path)
+            .arg("-o")
+            .arg(&out);
+        command.args(["--json", "--quiet", "--seed", &turn.to_string()]);
+        let (_, json) = timed(&mut command)?;
+        let cost = |key: &str| json["cost"][key].as_f64().unwrap_or(f64::NAN);
+        let mut ends = Vec::new();
+        for record in RunView::load(&out)?.records()? {
+            if let Record::Consolidate(c) = record {
+                ends.push(c.seconds);
+            }
+        }
+        let at_ends: f64 = ends.iter().sum();
+        Ok(Run {
+            method: name.to_owned(),
+            batch,
+            turn,
+            steps: cost("steps"),
+            step_seconds: (cost("train_seconds") - at_ends) / cost("steps"),
+            end_seconds: at_ends / ends.len().max(1) as f64,
+            rows: cost("forward_rows") + cost("backward_rows"),
+            kept_bytes: cost("memory_bytes"),
+            peak_bytes: cost("peak_rss_bytes"),
+        })
+    }
 }
 
 /// Each method against fine-tuning in the same turn.
@@ -291,14 +338,14 @@ impl Figures {
     fn markdown(&self) -> String {
         let mut text = format!(
             "# What a step of each method costs\n\n\
-             Domain-incremental split MNIST, 4,000 images an experience, MLP 784-100-100-10, SGD, a \
-             memory of 256 where the method has one (an experience each for GEM and A-GEM), methods at \
+             {}, a memory of 256 where the method has one (an experience each for GEM and A-GEM), methods at \
              their defaults, no evaluation. Each run is a process of its own, divided by fine-tuning of \
              the same turn; medians over turns, with the least and the most in brackets. *Rows* are rows \
              forward and backward through the network, the ends of experiences included.\n\n\
              Made by `{}` on {} threads of {}.\n\n\
              | batch | method | step, µs | step, × fine-tuning | rows, × | goal, × | end of an experience, ms | kept, kB | peak memory, × |\n\
              |---|---|---|---|---|---|---|---|---|\n",
+            self.learned,
             self.command,
             self.threads,
             self.cpu.as_deref().unwrap_or("an unknown processor"),
