@@ -598,6 +598,7 @@ impl Spec {
                 task: 0,
                 items: test,
             }],
+            generic: Arc::default(),
             train: data.clone(),
             test: data,
             scenario: Scenario::Class,
