@@ -33,8 +33,8 @@ impl Thresholds {
                 found: high.len(),
             });
         }
-        // Not `>`: a NaN is out of order too.
-        match low.iter().zip(&high).position(|(l, u)| !(l <= u)) {
+        let disordered = |(l, u): (&f32, &f32)| l > u || l.is_nan() || u.is_nan();
+        match low.iter().zip(&high).position(disordered) {
             Some(column) => Err(Error::BadThresholds { column }),
             None => Ok(Thresholds { low, high }),
         }

@@ -19,7 +19,7 @@
 //! new text (nats a word). `lost_facts` and `lost_ends` are shares of what `aligned` has,
 //! of facts above chance.
 
-use super::course::{Course, follow, mean};
+use super::course::{Course, follow, in_the_pool, mean};
 use super::decoding::repeated;
 use super::learner::{Learner, Row, Small};
 use crate::clause::Samples;
@@ -126,7 +126,7 @@ pub(crate) fn run(
     let mut all: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for seed in seeds {
         let begun = Instant::now();
-        let found = one(spec, *seed, options)?;
+        let found = in_the_pool(|| one(spec, *seed, options))?;
         let measured = found
             .iter()
             .map(|((arm, name), v)| (format!("{arm}.{name}"), *v));

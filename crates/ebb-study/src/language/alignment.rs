@@ -17,7 +17,7 @@
 //! is lost after a tenth of the steps. `kept` is read where every arm answers as many new questions
 //! as the weakest at its best (`new`). `share` is the part of the loss that comes back.
 
-use super::course::{Course, at_equal, follow, reached_by_all};
+use super::course::{Course, at_equal, follow, in_the_pool, reached_by_all};
 use super::learner::{Learner, Row, Small};
 use crate::clause::Samples;
 use crate::error::{Error, Result};
@@ -89,7 +89,7 @@ pub(crate) fn run(
     let mut all: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for seed in seeds {
         let begun = Instant::now();
-        let found = one(spec, *seed, options)?;
+        let found = in_the_pool(|| one(spec, *seed, options))?;
         let measured = found
             .iter()
             .map(|((arm, name), v)| (format!("{arm}.{name}"), *v));

@@ -6,6 +6,11 @@ use crate::runner::Options;
 use ebb_space::Key;
 use std::sync::atomic::Ordering;
 
+/// Does the work in a thread of the pool: from outside, every operation would be handed over to one.
+pub(super) fn in_the_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 /// Steps on texts, and how often somebody looks.
 pub(super) struct Course<'a> {
     pub rows: &'a [Row],

@@ -15,7 +15,7 @@
 //! `head` and `tail` are the share of answers that go by a word's usual role where its place is the
 //! other one, of frequent and of rare words; `usual` the right answers where both agree.
 
-use super::course::{Course, follow};
+use super::course::{Course, follow, in_the_pool};
 use super::learner::{Learner, Row, Small};
 use super::sentences::{row, tokenizer};
 use crate::clause::Samples;
@@ -148,7 +148,7 @@ pub(crate) fn run(
     let mut all: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for seed in seeds {
         let begun = Instant::now();
-        let found = one(spec, *seed, &words, &tokenizer, options)?;
+        let found = in_the_pool(|| one(spec, *seed, &words, &tokenizer, options))?;
         let measured = found
             .iter()
             .map(|((arm, name), v)| (format!("{arm}.{name}"), *v));

@@ -16,7 +16,7 @@
 //! those of the third have come down to the loss that every arm reaches; `gain` is how far that is
 //! below where they began; `before` is the loss on the first two before the third.
 
-use super::course::{Course, at_equal, follow, mean, reached_by_all};
+use super::course::{Course, at_equal, follow, in_the_pool, mean, reached_by_all};
 use super::learner::{Learner, Row, Small};
 use super::sentences::{Sentence, row, tokenizer, vocabulary};
 use crate::clause::Samples;
@@ -87,7 +87,7 @@ pub(crate) fn run(
     let mut all: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for seed in seeds {
         let begun = Instant::now();
-        let found = one(spec, *seed, &tokenizer, options)?;
+        let found = in_the_pool(|| one(spec, *seed, &tokenizer, options))?;
         let measured = found
             .iter()
             .map(|((arm, name), v)| (format!("{arm}.{name}"), *v));

@@ -19,7 +19,7 @@
 //! began. `last_rise` and `last_new` are read after the last step. The embedding, which is the head
 //! too, is trained where columns or tensors are frozen, and held where blocks are chosen.
 
-use super::course::{Course, at_equal, follow, mean, reached_by_all};
+use super::course::{Course, at_equal, follow, in_the_pool, mean, reached_by_all};
 use super::learner::{Learner, Row, Small};
 use crate::clause::Samples;
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ pub(crate) fn run(
     let mut all: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for seed in seeds {
         let begun = Instant::now();
-        let found = one(spec, *seed, &tokenizer, options)?;
+        let found = in_the_pool(|| one(spec, *seed, &tokenizer, options))?;
         let measured = (found.iter()).map(|((arm, name), v)| (format!("{arm}.{name}"), *v));
         watch.run(&Ended {
             arm: "all".to_owned(),
