@@ -29,7 +29,7 @@ pub struct Plan {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
     /// The most that the mean loss of the matrix's examples may rise
-    #[arg(long, value_name = "RISE")]
+    #[arg(allow_hyphen_values = true, long, value_name = "RISE")]
     budget: Option<f64>,
     /// Examples measured after the new task
     #[arg(long, value_name = "N", default_value_t = USUAL_KNOWN)]

@@ -60,6 +60,7 @@ pub const APPROACHES: &[Approach] = &[
             ("on top of any method", &["plug-in"]),
             ("another loss of the task", &["objective"]),
             ("adapting without labels", &["test-time adaptation"]),
+            ("forgetting on purpose", &["forgetting on purpose"]),
         ],
     ),
 ];

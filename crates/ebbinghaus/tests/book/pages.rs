@@ -179,7 +179,14 @@ fn method_page(method: &MethodCard, verdicts: &BTreeMap<String, Verdict>) -> Str
     }
     let pairs = (method.defaults)();
     if !pairs.is_empty() {
-        let meanings = meanings(&source(method));
+        let mut said = source(method);
+        // What methods with an adapter share is said where adapters are.
+        if method.family == "adapter" {
+            for file in ["ebb-learn/src/methods/lora.rs", "ebb-net/src/adapter.rs"] {
+                said += &read(&root().join("crates").join(file));
+            }
+        }
+        let meanings = meanings(&said);
         let row = |(key, value): (String, toml::Value)| {
             let meaning = meanings.get(&key).map(|m| m.trim_end_matches('.'));
             let meaning =

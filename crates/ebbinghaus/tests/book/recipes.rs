@@ -215,7 +215,18 @@ pub(crate) fn defaults(name: &str, kind: &str) -> toml::Table {
             "penalty" | "plugin" => format!("{name} = [{table}]"),
             _ => format!("{name} = {table}"),
         };
-        let texts = matches!((name, kind), ("network", "decoder" | "pretrained"));
+        let (adapter, texts) = match (name, kind) {
+            ("network", "decoder" | "pretrained") => ("", true),
+            ("plugin", "sparse-gates") => ("adapter = { gate = { kind = 'ranks' } }\n", false),
+            ("plugin", "switch-price") => ("adapter = {}\n", false),
+            ("plugin", "key-elements") => ("adapter = { between = 'merge' }\n", false),
+            (
+                "plugin",
+                "source-shield" | "bottom-frozen" | "train-parts" | "language-neurons"
+                | "embedding-reset" | "chosen-blocks",
+            ) => ("network = { kind = 'decoder' }\n", true),
+            _ => ("", false),
+        };
         let stream = match texts {
             true => {
                 "stream = { dataset = 'text' }\n[[language.experience]]\nname = 'a'\n\
@@ -224,7 +235,7 @@ pub(crate) fn defaults(name: &str, kind: &str) -> toml::Table {
             false => "stream = { dataset = 'digits', split = 5, scenario = 'task' }",
         };
         let memory = if texts { String::new() } else { memory };
-        Recipe::parse(&format!("{memory}\n{table}\n{stream}"), &[])
+        Recipe::parse(&format!("{memory}\n{adapter}{table}\n{stream}"), &[])
     });
     let recipe = match keeps {
         [Ok(recipe), _] | [_, Ok(recipe)] => recipe,
