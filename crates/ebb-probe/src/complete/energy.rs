@@ -98,7 +98,7 @@ mod tests {
         pairs.filter(|wins| *wins).count() as f64 / 4000.0
     }
 
-    /// The card's closed form: a compact task 4 units off the plane. And its counter-cases.
+    /// The card's closed form, a compact task 4 units off the plane; and its counter-case.
     #[test]
     fn outliers_rise_most_when_the_new_task_is_away_from_all() {
         let compact = |seed: u64| {
@@ -110,15 +110,17 @@ mod tests {
                     .collect()
             }
         };
-        for beta in [1.0, 3.0, 10.0, 30.0] {
-            // The card found 96 to 100 %; over twenty draws it is 94.3 % at the widest blur (single
-            // ones come down to 84 %, here as in NumPy) and above 95 % from there on.
-            let mean = (0..20)
-                .map(|seed| share(compact(seed), beta, seed))
-                .sum::<f64>()
-                / 20.0;
-            let least = if beta > 1.0 { 0.95 } else { 0.94 };
-            assert!(mean >= least, "{beta}: {mean}");
+        // Mean and deviation over 200 draws of the same world in NumPy. The card says at least 95 %:
+        // true of the mean; single draws come down to 84 % at the widest blur.
+        for (beta, mean, deviation) in [
+            (1.0, 0.956, 0.052),
+            (3.0, 0.972, 0.039),
+            (10.0, 0.995, 0.014),
+            (30.0, 0.998, 0.009),
+        ] {
+            let got = (0..20).map(|s| share(compact(s), beta, s)).sum::<f64>() / 20.0;
+            let slack = 4.0 * deviation / 20f64.sqrt();
+            assert!((got - mean).abs() < slack, "{beta}: {got}");
             // A shifted copy, with outliers of its own: the order turns around.
             let copy = |old: &[f32]| {
                 old.chunks_exact(3)
