@@ -97,6 +97,8 @@ pub trait FusedOps: Backend {
 
     /// Its gradients by `x`, `w`, `b`, `down` and `up` from the gradient `dy` of its output and
     /// what was kept. What is not wanted is an empty tensor.
+    // The macro reads the types as they stand here.
+    #[allow(clippy::type_complexity)]
     fn adapted_backward(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,

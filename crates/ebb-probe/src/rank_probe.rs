@@ -41,7 +41,7 @@ pub struct RankProbe {
     pub column_means: f64,
 }
 
-/// Probes a table; of more than [`SAMPLE`] examples a keyed sample.
+/// Probes a table; of more than 10_000 examples a keyed sample.
 ///
 /// # Errors
 /// When nothing varies in it.

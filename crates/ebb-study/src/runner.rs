@@ -653,8 +653,11 @@ struct Streams<'a> {
     data_dir: &'a Path,
     splits: Mutex<HashMap<String, Arc<Split>>>,
     built: Mutex<HashMap<String, Slot>>,
-    starts: Mutex<HashMap<String, Arc<Mutex<Option<Arc<Weights>>>>>>,
+    starts: Mutex<HashMap<String, Started>>,
 }
+
+/// Weights that whoever comes first trains.
+type Started = Arc<Mutex<Option<Arc<Weights>>>>;
 
 /// A stream that is built by whoever comes first.
 type Slot = Arc<Mutex<Option<Arc<Stream>>>>;
