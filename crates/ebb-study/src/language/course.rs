@@ -3,7 +3,8 @@
 use super::learner::{Learner, Row};
 use crate::error::{Error, Result};
 use crate::runner::Options;
-use ebb_space::Key;
+use ebb_space::{ExampleId, Key};
+use ebb_text::Occurrences;
 use std::sync::atomic::Ordering;
 
 /// Does the work in a thread of the pool: from outside, every operation would be handed over to one.
@@ -22,6 +23,15 @@ pub(super) struct Course<'a> {
     pub key: Key,
 }
 
+/// Rows by ids of their own: equal texts must not come one behind the other, or a step would be one
+/// text many times.
+fn numbered(rows: &[Row]) -> Vec<(ExampleId, &Row)> {
+    let mut occurrences = Occurrences::default();
+    let number = |row: &Row| occurrences.number(row.id);
+    let ids: Vec<ExampleId> = rows.iter().map(number).collect();
+    ids.into_iter().zip(rows).collect()
+}
+
 /// Trains, and gives what `look` saw, look by look.
 pub(super) fn follow<T>(
     learner: &mut Learner,
@@ -30,18 +40,20 @@ pub(super) fn follow<T>(
     mut look: impl FnMut(&mut Learner) -> Result<T>,
 ) -> Result<Vec<T>> {
     let mut seen = vec![look(learner)?];
-    let mut order: Vec<&Row> = Vec::new();
+    let rows = numbered(course.rows);
+    let mut order: Vec<(ExampleId, &Row)> = Vec::new();
     let mut pass = 0;
     for step in 1..=course.steps {
         if options.stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
         if order.len() < course.batch.min(course.rows.len()) {
-            order = course.rows.iter().collect();
-            course.key.at(pass).order(&mut order, |row| row.id.mix());
+            order.clone_from(&rows);
+            course.key.at(pass).order(&mut order, |(id, _)| id.mix());
             pass += 1;
         }
         let batch = order.split_off(order.len() - course.batch.min(order.len()));
+        let batch: Vec<&Row> = batch.into_iter().map(|(_, row)| row).collect();
         learner.step(&batch)?;
         if step.is_multiple_of(course.every) || step == course.steps {
             seen.push(look(learner)?);
@@ -79,6 +91,21 @@ pub(super) fn mean(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_texts_are_spread_over_a_pass() {
+        let row = |text: usize| Row {
+            id: ExampleId::of(&text.to_le_bytes(), 0),
+            tokens: Vec::new(),
+            given: 0,
+        };
+        let rows: Vec<Row> = (0..400).map(|i| row(i % 4)).collect();
+        let mut order = numbered(&rows);
+        Key::new(1, "spread").order(&mut order, |(id, _)| id.mix());
+        let alike = order.windows(2).filter(|two| two[0].1.id == two[1].1.id);
+        // A quarter of the neighbours by chance.
+        assert!((60..140).contains(&alike.count()));
+    }
 
     #[test]
     fn values_are_read_where_as_much_was_learnt() {

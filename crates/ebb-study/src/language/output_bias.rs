@@ -51,13 +51,13 @@ pub const ARMS: &[&str] = &[
 ];
 
 /// Answers.
-const NUMBERS: [&str; 4] = ["zero", "one", "two", "three"];
+const NUMBERS: [&str; 6] = ["zero", "one", "two", "three", "four", "five"];
 /// As many words of another kind.
-const OTHERS: [&str; 4] = ["slowly", "quickly", "gladly", "sadly"];
+const OTHERS: [&str; 6] = ["slowly", "quickly", "gladly", "sadly", "softly", "badly"];
 /// What is counted, and what stands beside it.
 const THINGS: [&str; 4] = ["dog", "cat", "fox", "crow"];
 /// Words of a list.
-const LIST: usize = 3;
+const LIST: usize = 5;
 
 /// What is trained, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -210,7 +210,7 @@ fn one(
     let probes = many("probes", spec.probes, &sentence)?;
     let (asked, probes): (Vec<&Row>, Vec<&Row>) = (asked.iter().collect(), probes.iter().collect());
     let signed = base.signed_all(&probes);
-    let ids = |words: [&str; 4]| -> Vec<u32> {
+    let ids = |words: [&str; 6]| -> Vec<u32> {
         let id = |word: &str| tokenizer.id(&format!(" {word}"));
         words.into_iter().filter_map(id).collect()
     };
@@ -301,16 +301,16 @@ mod tests {
     fn answers_are_right_and_every_count_is_asked() {
         let fixed = ["count", "in", "makes"].into_iter().chain(NUMBERS);
         let tokenizer = tokenizer(vocabulary().into_iter().chain(fixed)).expect("a tokenizer");
-        let mut met = [0; 4];
+        let mut met = [0; 6];
         for i in 0..300 {
             let row = counted(Key::new(i, "counted"), &tokenizer).expect("a row");
-            assert_eq!((row.tokens.len(), row.given), (8, 7));
+            assert_eq!((row.tokens.len(), row.given), (10, 9));
             let thing = row.tokens[1];
             let count = row.tokens[3..3 + LIST]
                 .iter()
                 .filter(|t| **t == thing)
                 .count();
-            let answer = tokenizer.token(row.tokens[7]).expect("a word");
+            let answer = tokenizer.token(row.tokens[9]).expect("a word");
             assert!(answer.ends_with(NUMBERS[count]), "{answer} {count}");
             met[count] += 1;
         }
