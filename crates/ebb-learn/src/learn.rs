@@ -19,8 +19,8 @@ use crate::update::StepContext;
 use ebb_data::{Item, Part};
 use ebb_net::Model;
 use ebb_record::{
-    Artifact, Column, Consolidate, Cost, Draft, Eval, ExperienceInfo, Exposure, Keep, Note, Record,
-    RunDir, Start, Step, Summary, Verb,
+    Answers, Artifact, Column, Consolidate, Cost, Draft, Eval, ExperienceInfo, Exposure, Keep,
+    Note, Record, RunDir, Start, Step, Summary, Verb,
 };
 use ebb_space::{ExampleId, Objective, Reference, Weights};
 use std::borrow::Cow;
@@ -181,7 +181,7 @@ fn plugins(
         steps: at.steps,
         total: at.total,
         lr,
-        tokenizer: s.tokenizer.as_ref(),
+        tokenizer: s.speech.as_ref().map(|s| &s.tokenizer),
         key: s.key.sub("plugin"),
     };
     s.plugins
@@ -768,6 +768,16 @@ impl Run {
                 let ids: Vec<ExampleId> = test.items.iter().map(|i| i.id).collect();
                 self.recorder
                     .outcomes(step, after, set, &ids, &loss, &correct)?;
+            }
+            if let Some(speech) = &self.s.speech
+                && self.s.recipe.file().evaluate.answers > 0
+            {
+                let most = self.s.recipe.file().evaluate.answers;
+                let judged = speech.answers(&mut self.s.oracle, &stream, &test.items, most)?;
+                if !judged.is_empty() {
+                    self.recorder
+                        .add(Record::Answers(Answers { after, set, judged }))?;
+                }
             }
             accuracies.push(right as f64 / n.max(1) as f64);
         }

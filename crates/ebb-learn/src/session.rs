@@ -1,6 +1,7 @@
 //! A run's moving parts, built from a recipe, saved into a state and restored from one.
 
 use crate::error::{Error, Result};
+use crate::language::Speech;
 use crate::methods::{
     agem::AGem, bottom_frozen::BottomFrozen, centre::Centres, chosen_blocks::ChosenBlocks,
     clnp::Clnp, codyra::SparseGates, cuber::Cuber, dgr::Generator, embedding_reset::EmbeddingReset,
@@ -24,7 +25,6 @@ use crate::spec::{DataPlan, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
-use ebb_hub::Tokenizer;
 use ebb_memory::Payload;
 use ebb_net::Model;
 use ebb_record::{ForgettingEvents, RunDir, State, StateWriter};
@@ -107,8 +107,8 @@ pub struct Session {
     pub key: Key,
     /// Seconds of earlier sittings: in all, and in training.
     pub earlier: (f64, f64),
-    /// Of a language model that was opened with its texts.
-    pub tokenizer: Option<Tokenizer>,
+    /// What a language model has besides its weights.
+    pub speech: Option<Speech>,
 }
 
 impl Session {
@@ -134,8 +134,9 @@ impl Session {
             let (language, stream) = crate::language::open(recipe, data_dir)?;
             let stream = plan(show(stream)?, file.data);
             check(&stream)?;
-            let mut session = Self::with(recipe, Arc::new(stream), language.model)?;
-            session.tokenizer = Some(language.tokenizer);
+            let (speech, model) = Speech::of(language);
+            let mut session = Self::with(recipe, Arc::new(stream), model)?;
+            session.speech = Some(speech);
             return session.begun(data_dir);
         }
         let stream = plan(show(file.stream.build(data_dir, file.seed)?)?, file.data);
@@ -183,8 +184,9 @@ impl Session {
     pub fn on_model(recipe: &Recipe, stream: Arc<Stream>, data_dir: &Path) -> Result<Self> {
         match crate::language::pretrained(recipe, data_dir)? {
             Some(language) => {
-                let mut session = Self::with(recipe, stream, language.model)?;
-                session.tokenizer = Some(language.tokenizer);
+                let (speech, model) = Speech::of(language);
+                let mut session = Self::with(recipe, stream, model)?;
+                session.speech = Some(speech);
                 Ok(session)
             }
             None => Self::on(recipe, stream),
@@ -232,7 +234,7 @@ impl Session {
             events: ForgettingEvents::new(),
             key,
             earlier: (0.0, 0.0),
-            tokenizer: None,
+            speech: None,
             stream,
         })
     }

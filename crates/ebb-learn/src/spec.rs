@@ -722,6 +722,14 @@ pub struct EvaluateSpec {
     pub outcomes: bool,
     /// Count, for each training example, how often it turns from right to wrong (card S042).
     pub forgetting_events: bool,
+    /// So many questions of each test set of texts are also answered in the model's own words, so
+    /// that a lost form is told apart from lost content (card S036); 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub answers: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Default for EvaluateSpec {
@@ -732,6 +740,7 @@ impl Default for EvaluateSpec {
             panel: 200,
             outcomes: true,
             forgetting_events: false,
+            answers: 0,
         }
     }
 }

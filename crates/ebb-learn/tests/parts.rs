@@ -420,9 +420,9 @@ fn named_texts_shield_the_first_experience_too() {
         .expect("it is there");
     let held: Vec<usize> = table.range.clone().filter(|i| mask.contains(*i)).collect();
     let end = s
-        .tokenizer
+        .speech
         .as_ref()
-        .and_then(|t| t.id("<|end|>"))
+        .and_then(|s| s.tokenizer.id("<|end|>"))
         .expect("a token") as usize;
     let row: Vec<usize> = (0..16).map(|c| table.range.start + 16 * end + c).collect();
     assert_eq!(held, row);

@@ -660,3 +660,73 @@ fn what_makes_no_sense_for_texts_is_refused_with_a_reason() {
         .unwrap_or_default();
     assert!(message.contains("tokens"), "{message}");
 }
+
+/// What is learnt by heart is answered word for word; a model that then learns to answer in a sentence
+/// still shows what it knows, and the numbers call that superficial. Nothing of it is drawn: the same
+/// run with answers has the same weights.
+#[test]
+fn a_lost_form_is_told_from_lost_content() {
+    let of = |more: &[(&str, &str)]| {
+        let people = "people = 8, parts = 4, part = 0";
+        let experience = |name: &str, form: &str| {
+            format!(
+                "{{ name = '{name}', form = '{form}', world = {{ kind = 'facts', {people} }} }}"
+            )
+        };
+        // The same facts, in a word and in a sentence.
+        let experiences = format!(
+            "[{}, {}]",
+            experience("words", "short"),
+            experience("sentences", "sentence")
+        );
+        let mut sets = vec![
+            ("language.experience", experiences.as_str()),
+            ("language.length", "48"),
+            ("network.width", "32"),
+            ("train.steps", "400"),
+            ("train.lr", "0.01"),
+        ];
+        sets.extend(more);
+        let recipe = with(&sets);
+        let stop = AtomicBool::new(false);
+        let mut around = Around {
+            data_dir: &std::env::temp_dir(),
+            progress: &mut Silent,
+            stop: &stop,
+        };
+        learn_keeping(session(&recipe), None, &mut around).expect("a run")
+    };
+    let (plain, mut without) = of(&[]);
+    let (summary, mut asked) = of(&[("evaluate.answers", "6")]);
+    assert!(plain.number("answers_exact").is_none());
+    let value = |name: &str| {
+        summary
+            .number(name)
+            .unwrap_or_else(|| panic!("{name}"))
+            .value
+    };
+    // Both sets hold the same facts; six answers a set.
+    assert_eq!(summary.number("answers_exact").map(|n| n.n), Some(12));
+    assert!(value("answers_shown") >= value("answers_exact"));
+    let all = value("forgetting_superficial") + value("forgetting_essential");
+    let exact = summary.matrix[0][0].zip(summary.matrix[1][0]);
+    let (learnt, last) = exact.expect("accuracies");
+    assert!(learnt > 0.8, "{learnt}");
+    // Six of the set stand for all of it.
+    assert!(
+        (all - (learnt - last)).abs() < 0.35,
+        "{all} {learnt} {last}"
+    );
+    let weights = |s: &mut Session| s.oracle.model.weights();
+    assert_eq!(weights(&mut without).as_slice(), weights(&mut asked).as_slice());
+}
+
+#[test]
+fn answers_need_prompts() {
+    let sets = [
+        ("evaluate.answers".to_owned(), "5".to_owned()),
+        ("language.learn".to_owned(), "everything".to_owned()),
+    ];
+    let error = Recipe::parse(TWO_WORLDS, &sets).expect_err("no prompts");
+    assert!(error.to_string().contains("evaluate.answers"), "{error}");
+}

@@ -12,6 +12,7 @@
 //! contract: a run is what its HEAD covers, and HEAD moves by an atomic rename.
 
 mod aggregate;
+mod answers;
 mod cell;
 mod columns;
 mod curriculum;
@@ -40,6 +41,7 @@ mod view;
 mod window;
 
 pub use aggregate::over_seeds;
+pub use answers::{Answers, Judged};
 pub use cell::{Cell, LEVEL};
 pub use columns::{ColumnFile, ColumnReader, RowGroup, RowGroupColumns};
 pub use curriculum::Curriculum;

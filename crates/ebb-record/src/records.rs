@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::answers::Answers;
 use crate::error::{At, Error, Result, supported};
 use crate::json::version_of;
 use crate::log::AppendLog;
@@ -38,6 +39,8 @@ pub enum Record {
     Eval(Eval),
     /// A whole test set after an experience.
     Column(Column),
+    /// Answers in the model's own words to one test set after an experience.
+    Answers(Answers),
     /// The work at the end of an experience.
     Consolidate(Consolidate),
     /// A model state was made.

@@ -75,6 +75,11 @@ fn row(record: &Record) -> Row {
             loss: Some(c.loss),
             ..Row::default()
         },
+        Record::Answers(a) => Row {
+            experience: Some(a.after),
+            set: Some(a.set),
+            ..told("answers")
+        },
         Record::Consolidate(c) => Row {
             step: Some(c.step),
             experience: Some(c.experience as i32),

@@ -1,5 +1,6 @@
 //! The records of a run, reduced again: what the summary of an unfinished run is made from.
 
+use crate::answers::Answers;
 use crate::cell::Cell;
 use crate::curriculum::Curriculum;
 use crate::error::{Error, Result};
@@ -23,6 +24,8 @@ pub struct Replay {
     pub panel: Panel,
     /// Accuracy at each evaluated step.
     pub curves: Curves,
+    /// Answers in the model's own words, in order.
+    pub answers: Vec<Answers>,
     /// The states made, in order.
     pub states: Vec<StateRecord>,
     /// What was measured of the cost.
@@ -85,6 +88,7 @@ impl Replay {
             panel: start.panel()?,
             curves: Curves::new(start.curriculum()?.sets()),
             start,
+            answers: Vec::new(),
             states: Vec::new(),
             cost: Cost::default(),
             ended: false,
@@ -146,6 +150,7 @@ impl Replay {
                 self.cost.total_seconds = Some(step.seconds).filter(|s| s.is_finite());
                 self.ended = false;
             }
+            Record::Answers(answers) => self.answers.push(answers.clone()),
             Record::State(state) => self.states.push(state.clone()),
             Record::End(cost) => {
                 self.cost = *cost;

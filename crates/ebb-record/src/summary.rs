@@ -162,6 +162,10 @@ impl Summary {
         let last = replay.matrix.last();
         let mut numbers = last.map_or(Vec::new(), |k| replay.matrix.numbers(k));
         numbers.extend(replay.panel.numbers());
+        if let Some(k) = last {
+            let curriculum = replay.matrix.curriculum();
+            numbers.extend(crate::answers::numbers(&replay.answers, curriculum, k));
+        }
         let names: Vec<String> = start.experiences.iter().map(name).collect();
         let sets = if start.sets.is_empty() {
             names.clone()

@@ -48,6 +48,12 @@ pub(crate) fn title(name: &str) -> String {
         "average_accuracy_examples" => "Average accuracy, by example",
         "forgetting_at_learning" => "Forgetting since learning",
         "forgetting_including_last" => "Forgetting, last row included",
+        "answers_exact" => "Answers, word for word",
+        "answers_shown" => "Answers that show the truth",
+        "answers_chosen" => "Truth likelier than other answers",
+        "forgetting_superficial" => "Forgetting, superficial",
+        "forgetting_essential" => "Forgetting, essential",
+        "forgetting_by_choice" => "Forgetting, by choice",
         "bwt" => "Backward transfer",
         "fwt" => "Forward transfer",
         "fwt_isolated" => "Forward transfer, against isolated",
@@ -106,7 +112,7 @@ pub(crate) fn scale(name: &str) -> Scale {
     ]) || starts(&["wf", "wp"])
     {
         Scale::Points
-    } else if has(&["acc", "share"]) || starts(&["lca"]) {
+    } else if has(&["acc", "share"]) || starts(&["lca", "answers"]) {
         Scale::Percent
     } else {
         Scale::Plain

@@ -7,6 +7,7 @@
 //!   in one row, kept apart by positions and document numbers.
 //! - [`worlds`]: generated tasks whose truth is known: facts, instructions, modular arithmetic.
 //! - [`General`]: one frozen set of texts and questions that measures what a model could do before.
+//! - [`Form`]: one question asked in several forms.
 //! - [`metrics`]: exact match, ROUGE-L, perplexity.
 //!
 //! ```
@@ -26,6 +27,7 @@
 mod encode;
 mod error;
 mod example;
+mod form;
 mod general;
 pub mod metrics;
 mod pack;
@@ -36,6 +38,7 @@ pub mod worlds;
 pub use encode::{Encoder, Encoding, Learn, Sequence, TooLong};
 pub use error::{Error, Result};
 pub use example::{Body, Example, Occurrences, Place, Unit, shuffle};
+pub use form::{Form, put_into};
 pub use general::{General, Text, chance, likeliest};
 pub use pack::{Fill, NO_EXAMPLE, Packed, pack};
 pub use question::Question;

@@ -29,6 +29,13 @@ pub fn normalise(text: &str) -> String {
     kept.join(" ")
 }
 
+/// Whether the words of `truth` stand in `answer`, one behind the other, under [`normalise`]; never
+/// for a truth without a word.
+pub fn shows(answer: &str, truth: &str) -> bool {
+    let (answer, truth) = (normalise(answer), normalise(truth));
+    !truth.is_empty() && format!(" {answer} ").contains(&format!(" {truth} "))
+}
+
 /// What ROUGE-L finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rouge {

@@ -9,6 +9,7 @@ use crate::spec::{
 };
 use ebb_data::StreamSpec;
 use ebb_space::FisherKind;
+use ebb_text::Learn;
 
 /// Checks a recipe's stream, network and table `language` against each other.
 ///
@@ -29,6 +30,9 @@ pub(crate) fn check(file: &RecipeFile) -> Result<()> {
                  `language`",
             );
         }
+        (None, false) if file.evaluate.answers > 0 => {
+            return wrong("`evaluate.answers` is for language models: leave it out");
+        }
         (None, false) => {
             return match file.train.micro_batch.is_some() || file.train.checkpoint {
                 true => wrong(
@@ -42,6 +46,12 @@ pub(crate) fn check(file: &RecipeFile) -> Result<()> {
     if !file.network.is_language() {
         return wrong(
             "texts need a network of the kind `decoder` (from fresh weights) or `pretrained`",
+        );
+    }
+    if file.evaluate.answers > 0 && spec.learn != Learn::Answers {
+        return wrong(
+            "`evaluate.answers` asks what follows a prompt: take `language.learn = \"answers\"`, or \
+             leave it out",
         );
     }
     stream(&file.stream)?;

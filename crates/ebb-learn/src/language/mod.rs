@@ -5,10 +5,12 @@
 //! a token that is learnt, that is, predicted from those before it, is stored as its id, and one
 //! that is not as `−1 − id`. Replay, draws, ids and states work on such rows as on pictures.
 
+mod answers;
 mod check;
 mod rows;
 mod spec;
 
+pub use answers::Speech;
 pub(crate) use check::check;
 pub(crate) use rows::{evaluate, expand, inputs_of};
 pub use rows::{mass, outcomes, signed};
@@ -29,6 +31,7 @@ use ebb_space::{ExampleId, Key};
 use ebb_text::worlds::{FactWorld, instructions};
 use ebb_text::{
     Body, Encoder, Encoding, Example, Fields, Occurrences, Question, Reader, Reading, Sequence,
+    put_into,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -223,6 +226,10 @@ fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
                 let held = |e: &Example| key.uniform(e.id.mix()) < spec.test_share;
                 (texts.test, texts.train) = texts.train.into_iter().partition(held);
             }
+            let forms = Key::new(0, "forms");
+            let share = if generic { 0.0 } else { spec.diversify };
+            put_into(&mut texts.train, experience.form, share, forms.sub("train"))?;
+            put_into(&mut texts.test, experience.form, 0.0, forms.sub("test"))?;
             for example in texts.train.iter_mut().chain(&mut texts.test) {
                 if experience.documents {
                     *example = joined(std::mem::replace(example, Example::document("")));

@@ -1,7 +1,7 @@
 //! The table `language` of a recipe: texts in the place of pictures.
 
 use ebb_text::worlds::{Format, Modular, Operation};
-use ebb_text::{Fields, Learn, TooLong};
+use ebb_text::{Fields, Form, Learn, TooLong};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -34,6 +34,10 @@ pub struct LanguageSpec {
     /// of its own.
     #[serde(default = "tenth")]
     pub test_share: f64,
+    /// The share of an experience's texts to learn from that is asked in other forms than its own
+    /// (answer style diversification, card S036).
+    #[serde(default, skip_serializing_if = "none_of_it")]
+    pub diversify: f64,
     /// Texts that are no experience, and are replayed beside all of them (`gere`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generic: Option<TextExperience>,
@@ -48,6 +52,10 @@ fn length() -> usize {
 
 fn usual(fields: &Fields) -> bool {
     *fields == Fields::default()
+}
+
+fn none_of_it(share: &f64) -> bool {
+    *share == 0.0
 }
 
 fn yes() -> bool {
@@ -88,6 +96,9 @@ pub struct TextExperience {
     /// Prompts and their completions become one text, all of which is learnt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub documents: bool,
+    /// Prompts and their completions are asked in this form, to learn from and to measure on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
     /// Every letter is replaced by another, as this seed has it: the same texts in another
     /// language.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -60,7 +60,7 @@ pub(crate) fn act<R>(
         steps: 1,
         total: 1,
         lr: recipe.file().train.lr,
-        tokenizer: session.tokenizer.as_ref(),
+        tokenizer: session.speech.as_ref().map(|s| &s.tokenizer),
         key: session.key.sub("plugin"),
     })
 }
