@@ -146,6 +146,34 @@ pub enum Error {
     /// Runs that must not be averaged together.
     #[error("these runs cannot be put together: {0}")]
     Mixed(String),
+    /// A ledger is not the one that was written.
+    #[error(
+        "the ledger `{path}` cannot be trusted: {problem}. Nothing was changed: keep it as \
+         evidence, and compare it with a copy",
+        path = path.display()
+    )]
+    Ledger {
+        /// Its directory.
+        path: PathBuf,
+        /// What was found.
+        problem: crate::ledger::Problem,
+    },
+    /// A text that cannot be what it is read as.
+    #[error("`{text}` is not {expected}")]
+    Unreadable {
+        /// What it should be.
+        expected: &'static str,
+        /// Its beginning.
+        text: String,
+    },
+    /// A key file that cannot be used.
+    #[error("the key `{path}` is refused: {why}", path = path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
     /// An error of the ground floor.
     #[error(transparent)]
     Space(#[from] ebb_space::Error),
@@ -211,6 +239,20 @@ impl Error {
         Error::Damaged {
             path: path.into(),
             what: what.into(),
+        }
+    }
+
+    pub(crate) fn unreadable(expected: &'static str, text: &str) -> Error {
+        Error::Unreadable {
+            expected,
+            text: text.chars().take(80).collect(),
+        }
+    }
+
+    pub(crate) fn secret(path: &Path, why: impl Into<String>) -> Error {
+        Error::Secret {
+            path: path.into(),
+            why: why.into(),
         }
     }
 

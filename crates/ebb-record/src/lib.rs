@@ -7,6 +7,7 @@
 //!   [`Outcomes`] in append-only logs, sealed into Parquet when the run ends.
 //! - **States**: a chain of model states with an atomic HEAD, and the **lineage** of which
 //!   example reached which of them.
+//! - **The [`ledger`]** of what was asked to be forgotten: append-only, chained, without content.
 //!
 //! No training happens here. What a crash, a full disk or a damaged file can do is part of every
 //! contract: a run is what its HEAD covers, and HEAD moves by an atomic rename.
@@ -22,6 +23,7 @@ mod error;
 mod events;
 mod gap;
 mod json;
+pub mod ledger;
 mod lineage;
 mod lock;
 mod log;
@@ -34,6 +36,7 @@ mod records;
 mod records_parquet;
 mod replay;
 mod run;
+mod secret;
 mod states;
 mod summary;
 mod tensors;
@@ -63,6 +66,7 @@ pub use records::{
 pub use records_parquet::{read_records_parquet, write_records_parquet};
 pub use replay::Replay;
 pub use run::{Logs, RECIPE_VERSION, RunDir};
+pub use secret::Secret;
 pub use states::{
     Draft, FileMeta, Keep, Marks, STATES_VERSION, State, StateMeta, StateWriter, States, Verb,
     WEIGHTS,
