@@ -94,6 +94,17 @@ pub enum Error {
         /// Runs that came to an end.
         runs: usize,
     },
+    /// A list of records to pass over that cannot be used.
+    #[error(
+        "the list of records to leave out, `{path}`, cannot be used: {reason}; restore it from a \
+         copy: without it the run would learn what it must not", path = path.display()
+    )]
+    Without {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// An error of the data.
     #[error(transparent)]
     Data(#[from] ebb_data::Error),

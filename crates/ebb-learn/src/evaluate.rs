@@ -21,15 +21,25 @@ pub struct Outcome {
 ///
 /// In task-incremental streams an item's head is given and its outputs compete; otherwise all do.
 pub fn evaluate(oracle: &mut Oracle, stream: &Stream, items: &[Item]) -> Vec<Outcome> {
+    evaluate_part(oracle, stream, Part::Test, items)
+}
+
+/// The same of items of either part of the data.
+pub fn evaluate_part(
+    oracle: &mut Oracle,
+    stream: &Stream,
+    part: Part,
+    items: &[Item],
+) -> Vec<Outcome> {
     if oracle.model.network().tokens() {
-        return language::evaluate(oracle, stream, items);
+        return language::evaluate(oracle, stream, part, items);
     }
     let width = oracle.model.network().inputs();
     let outputs = outputs(stream);
     let mut outcomes = Vec::with_capacity(items.len());
     for chunk in items.chunks(CHUNK) {
         let mut x = Vec::with_capacity(CHUNK * width);
-        stream.gather(Part::Test, chunk, &mut x);
+        stream.gather(part, chunk, &mut x);
         x.resize(CHUNK * width, 0.0);
         let logits = oracle.answers(x, CHUNK);
         for (item, z) in chunk.iter().zip(logits.chunks_exact(outputs)) {

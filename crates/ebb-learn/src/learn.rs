@@ -20,7 +20,7 @@ use ebb_data::{Item, Part};
 use ebb_net::Model;
 use ebb_record::{
     Answers, Artifact, Column, Consolidate, Cost, Draft, Eval, ExperienceInfo, Exposure, Keep,
-    Note, Record, RunDir, Start, Step, Summary, Verb,
+    Note, Record, RunDir, RunView, Start, State, Step, Summary, Verb,
 };
 use ebb_space::{ExampleId, Objective, Reference, Weights};
 use std::borrow::Cow;
@@ -84,6 +84,62 @@ pub fn learn_into(session: Session, dir: RunDir, around: &mut Around) -> Result<
     let name = name_of(dir.root());
     let recorder = Recorder::to_directory(dir)?;
     begin(session, recorder, &name, around).map(|(summary, _)| summary)
+}
+
+/// Runs a session into a directory that was just created for it, beginning behind states of the run in
+/// `from`: ends of experiences, in their order, that are what this session would have come to itself.
+/// They become states of this run, measured on its own test sets. Where the two runs do not even begin
+/// with the same weights, nothing is taken over.
+///
+/// # Errors
+/// As [`learn`], and when the other run or its states cannot be read.
+pub fn learn_from(
+    session: Session,
+    dir: RunDir,
+    from: &Path,
+    states: &[String],
+    around: &mut Around,
+) -> Result<Summary> {
+    let name = name_of(dir.root());
+    let other = RunView::load(from)?;
+    let (records, kept) = (other.records()?, other.states()?);
+    let mut run = Run::new(session, Recorder::to_directory(dir)?);
+    run.start(&name)?;
+    if kept.chain().first().map(|s| &s.weights_hash) == run.recorder.head_hash().as_ref() {
+        let mut records = records.iter();
+        for id in states {
+            let until = |r: &&Record| !matches!(r, Record::State(s) if s.id == *id);
+            for record in records.by_ref().take_while(until) {
+                if matches!(record, Record::Step(_) | Record::Consolidate(_)) {
+                    run.recorder.add(record.clone())?;
+                }
+            }
+            run.adopt(&kept.checkout(id)?)?;
+        }
+    }
+    run.go(around).map(|(summary, _)| summary)
+}
+
+/// Makes the model of a session, as something other than training left it, the one state of a run in a
+/// directory that was just created for it, measured on every test set. All that the session's stream
+/// would learn is said to have reached it.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn found(mut session: Session, dir: RunDir, verb: Verb) -> Result<Summary> {
+    let name = name_of(dir.root());
+    let experiences = session.stream.experiences.len();
+    session.position.experience = experiences;
+    let mut run = Run::new(session, Recorder::to_directory(dir)?);
+    (run.recorder).add(Record::Start(describe(&run.s, &name)))?;
+    run.columns(experiences as i32 - 1)?;
+    run.close()?;
+    let last = experiences - 1;
+    let stream = run.s.stream.clone();
+    let ids: Vec<ExampleId> = stream.train_items().map(|i| i.id).collect();
+    run.recorder.segment(last, || ids)?;
+    run.commit(verb, Some(last), true)?;
+    run.recorder.finish()
 }
 
 fn begin(
@@ -229,6 +285,17 @@ impl Run {
             self.columns(-1)?;
         }
         self.commit(Verb::Start, None, true)
+    }
+
+    /// Takes the end of an experience over from another run.
+    fn adopt(&mut self, state: &State) -> Result<()> {
+        self.s.adopt(state)?;
+        self.train_seconds = self.s.earlier.1;
+        let experience = state.meta().experience;
+        if let Some(index) = experience.filter(|_| self.evaluates_each()) {
+            self.columns(index as i32)?;
+        }
+        self.commit(Verb::Learn, experience, true)
     }
 
     /// The whole loop.

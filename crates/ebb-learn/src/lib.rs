@@ -32,9 +32,12 @@ pub mod spec;
 mod task_path;
 pub mod tune;
 pub mod update;
+pub mod without;
 
 pub use error::{Error, Result};
-pub use learn::{Around, learn, learn_into, learn_keeping, learn_session, resume, resume_into};
+pub use learn::{
+    Around, found, learn, learn_from, learn_into, learn_keeping, learn_session, resume, resume_into,
+};
 pub use methods::MethodCard;
 pub use oracle::Oracle;
 pub use progress::{Progress, Silent};

@@ -41,6 +41,12 @@ impl Recorder {
         self.run.as_mut().map(|(r, l)| (r, l))
     }
 
+    /// The hash of the weights in the newest state, if there is one.
+    pub fn head_hash(&self) -> Option<String> {
+        let (run, _) = self.run.as_ref()?;
+        run.states().head().map(|s| s.weights_hash.clone())
+    }
+
     /// Adds a record.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ use crate::replay::Replay;
 use crate::seen::{ClassSets, check, outputs};
 use crate::spec::{DataPlan, PenaltySpec, PluginSpec, RecipeFile, UpdateSpec};
 use crate::update::{Plain, Update};
+use crate::without::Gone;
 use burn::tensor::Device;
 use ebb_data::{Item, Stream};
 use ebb_memory::Payload;
@@ -139,7 +140,8 @@ impl Session {
             session.speech = Some(speech);
             return session.begun(data_dir);
         }
-        let stream = plan(show(file.stream.build(data_dir, file.seed)?)?, file.data);
+        let stream = file.stream.build(data_dir, file.seed)?;
+        let stream = plan(show(passed(stream, file)?)?, file.data);
         check(&stream)?;
         Self::on(recipe, Arc::new(stream))?.begun(data_dir)
     }
@@ -324,6 +326,19 @@ impl Session {
     /// # Errors
     /// When the state is damaged or belongs to another recipe.
     pub fn restore(&mut self, state: &State) -> Result<()> {
+        self.put_back(state, false)
+    }
+
+    /// The same for a state of a run that learnt other texts later, or of which some are passed over
+    /// now: what reached the state itself is for the caller to know.
+    ///
+    /// # Errors
+    /// As [`restore`](Session::restore).
+    pub fn adopt(&mut self, state: &State) -> Result<()> {
+        self.put_back(state, true)
+    }
+
+    fn put_back(&mut self, state: &State, other_texts: bool) -> Result<()> {
         let layout = self.oracle.model.layout().clone();
         let path = state.path("progress.json");
         let bytes = state.bytes("progress.json")?;
@@ -349,7 +364,7 @@ impl Session {
                 "the recipe has other plugins than when it was saved".into()
             ));
         }
-        if progress.texts != self.texts() {
+        if !other_texts && progress.texts != self.texts() {
             return Err(bad(
                 "the texts that its recipe names have changed since it was written: put them back \
                  as they were, or begin a new run"
@@ -633,6 +648,17 @@ fn update(spec: &UpdateSpec) -> Box<dyn Update> {
         UpdateSpec::Gem(s) => Box::new(Gem::new(s.clone())),
         UpdateSpec::AGem(s) => Box::new(AGem::new(s.clone())),
         UpdateSpec::ZerothOrder(s) => Box::new(ZerothOrder::new(s.clone())),
+    }
+}
+
+/// A stream without the records that the recipe passes over.
+fn passed(stream: Stream, file: &RecipeFile) -> Result<Stream> {
+    match &file.without {
+        Some(spec) => {
+            let gone = Gone::open(spec)?;
+            Ok(stream.without(|id| gone.has(id))?)
+        }
+        None => Ok(stream),
     }
 }
 

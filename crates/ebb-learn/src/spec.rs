@@ -36,6 +36,9 @@ pub struct RecipeFile {
     /// The texts of a stream of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<crate::language::LanguageSpec>,
+    /// Records to pass over, wherever the data has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without: Option<crate::without::WithoutSpec>,
     /// What the model has behind it when the run begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartSpec>,

@@ -718,7 +718,10 @@ fn a_lost_form_is_told_from_lost_content() {
         "{all} {learnt} {last}"
     );
     let weights = |s: &mut Session| s.oracle.model.weights();
-    assert_eq!(weights(&mut without).as_slice(), weights(&mut asked).as_slice());
+    assert_eq!(
+        weights(&mut without).as_slice(),
+        weights(&mut asked).as_slice()
+    );
 }
 
 #[test]

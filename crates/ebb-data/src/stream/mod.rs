@@ -13,6 +13,7 @@ mod spec;
 
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use ebb_space::ExampleId;
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +128,58 @@ impl Stream {
     /// Number of values of the network's input.
     pub fn features(&self) -> usize {
         self.transform_in_use().features()
+    }
+
+    /// The stream as it would be had the records that `gone` tells never been in it: every other item
+    /// stays where it is, and no other takes the place of one that is gone. Labels keep their numbers,
+    /// also those of a class of which nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::EmptyExperience`] where nothing would be left to learn from or to measure on.
+    pub fn without(mut self, gone: impl Fn(&ExampleId) -> bool) -> Result<Stream> {
+        let left = |items: &Arc<[Item]>| -> Arc<[Item]> {
+            match items.iter().any(|i| gone(&i.id)) {
+                true => items.iter().filter(|i| !gone(&i.id)).copied().collect(),
+                false => items.clone(),
+            }
+        };
+        for e in &mut self.experiences {
+            let (train, test) = (left(&e.train), left(&e.test));
+            for (items, part) in [(&train, "training"), (&test, "test")] {
+                if items.is_empty() {
+                    return Err(Error::EmptyExperience {
+                        index: e.index,
+                        name: e.name.clone(),
+                        part,
+                        why: "all of its records are to be left out: leave the experience out of \
+                              the recipe"
+                            .into(),
+                    });
+                }
+            }
+            if train.len() < e.train.len() {
+                let there = |values: &mut Vec<u32>, of: &dyn Fn(&Item) -> u32| {
+                    values.retain(|v| train.iter().any(|i| of(i) == *v));
+                };
+                let labels = &self.train.labels;
+                there(&mut e.classes, &|i| labels[i.row as usize]);
+                there(&mut e.outputs, &|i| i.label);
+            }
+            (e.train, e.test) = (train, test);
+        }
+        self.generic = left(&self.generic);
+        for (index, set) in self.evals.iter_mut().enumerate() {
+            set.items = left(&set.items);
+            if set.items.is_empty() {
+                return Err(Error::EmptyExperience {
+                    index,
+                    name: set.name.clone(),
+                    part: "test",
+                    why: "all of its records are to be left out".into(),
+                });
+            }
+        }
+        Ok(self)
     }
 
     fn transform_in_use(&self) -> &Transform {

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::session::{Progress, begin_part, plan, take_in};
 use crate::spec::{RecipeFile, StartSpec};
+use crate::without::Gone;
 use burn::tensor::Device;
 use ebb_data::{
     Dataset, EvalSet, Experience, Item, Normalise, Pixels, Scenario, Stream, Transform,
@@ -52,7 +53,7 @@ pub fn open(recipe: &Recipe, data_dir: &Path) -> Result<(LanguageModel, Stream)>
     let Some(spec) = &file.language else {
         return Err(missing());
     };
-    let texts = read(spec)?;
+    let texts = read(file, spec)?;
     let model = begin(file, spec, &texts, data_dir)?;
     let stream = stream(file, spec, &texts, &model)?;
     Ok((model, stream))
@@ -77,7 +78,7 @@ pub fn of_run(run: &Path, state: Option<&str>, data_dir: &Path) -> Result<Langua
     let pretrained = matches!(file.network, NetworkSpec::Pretrained { .. });
     let texts = match pretrained {
         true => Vec::new(),
-        false => read(spec)?,
+        false => read(file, spec)?,
     };
     let mut model = begin(file, spec, &texts, data_dir)?;
     let head = dir.states().head().map(|s| s.id.clone());
@@ -201,9 +202,10 @@ fn parts(body: &Body) -> Vec<&str> {
 }
 
 /// The texts of every experience, and behind them the generic ones, all of which are learnt.
-fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
+fn read(file: &RecipeFile, spec: &LanguageSpec) -> Result<Vec<Texts>> {
     // The split belongs to the data and not to a run.
     let key = Key::new(0, "held out");
+    let gone = file.without.as_ref().map(Gone::open).transpose()?;
     let experiences = spec.experience.iter().map(|e| (e, false));
     experiences
         .chain(spec.generic.iter().map(|e| (e, true)))
@@ -241,6 +243,10 @@ fn read(spec: &LanguageSpec) -> Result<Vec<Texts>> {
             for examples in [&mut texts.train, &mut texts.test] {
                 let mut seen = Occurrences::default();
                 examples.iter_mut().for_each(|e| e.id = seen.number(e.id));
+                if let Some(gone) = &gone {
+                    // Before the words of a vocabulary are taken from them.
+                    examples.retain(|e| !gone.has(&e.id));
+                }
             }
             let needed = [
                 (&texts.train, "learn from", true),

@@ -126,10 +126,15 @@ pub fn signed(tokens: &[u32], learn: &[bool], length: usize) -> Vec<f32> {
     row
 }
 
-/// Outcomes of test items.
-pub(crate) fn evaluate(oracle: &mut Oracle, stream: &Stream, items: &[Item]) -> Vec<Outcome> {
+/// Outcomes of items.
+pub(crate) fn evaluate(
+    oracle: &mut Oracle,
+    stream: &Stream,
+    part: Part,
+    items: &[Item],
+) -> Vec<Outcome> {
     let mut signed = Vec::new();
-    stream.gather(Part::Test, items, &mut signed);
+    stream.gather(part, items, &mut signed);
     outcomes(oracle, &signed)
 }
 
