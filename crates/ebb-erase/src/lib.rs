@@ -3,6 +3,7 @@
 //! - [`exact`]: the run as it would have been without them, from the last state they had not reached.
 //! - [`Method`]: erasers that change the weights: selective dampening, ascent, preference, anchored
 //!   forgetting, influence. Each says what it needs and what it claims.
+//! - [`plan`]: each method tried on other records first, and what to do.
 //! - [`left`]: what is left of the records in a model; [`equivalent`]: beside models that never saw them.
 //!
 //! No run is ever changed: what was erased from becomes a new run, and the old one is removed when that is
@@ -19,6 +20,7 @@ mod iau;
 pub mod left;
 mod method;
 mod npo;
+pub mod plan;
 mod ssd;
 mod subject;
 mod weighted;
