@@ -317,6 +317,60 @@ impl Lineage {
         Ok(all.into_iter().cloned().collect())
     }
 
+    /// Everything that any view of any of these records has reached, with those of the records,
+    /// as given, that reached it.
+    ///
+    /// # Errors
+    /// See [`read`](Lineage::read).
+    pub fn reached_by_records(
+        &self,
+        records: &[ExampleId],
+    ) -> Result<BTreeMap<Artifact, BTreeSet<ExampleId>>> {
+        let holding = self.segments_with(records)?;
+        let mut all: BTreeMap<Artifact, BTreeSet<ExampleId>> = BTreeMap::new();
+        for (artifact, segment, _) in &self.graph.reached {
+            if let Some(of) = holding.get(segment.as_str()) {
+                all.entry(artifact.clone()).or_default().extend(of);
+            }
+        }
+        let mut open: Vec<Artifact> = all.keys().cloned().collect();
+        while let Some(artifact) = open.pop() {
+            let of = all.get(&artifact).cloned().unwrap_or_default();
+            for child in self.graph.children.get(&artifact).into_iter().flatten() {
+                let known = all.entry(child.clone()).or_default();
+                let before = known.len();
+                known.extend(&of);
+                if known.len() > before {
+                    open.push(child.clone());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The segments that list any view of any of these records, with those of the records, as
+    /// given, that each lists.
+    ///
+    /// # Errors
+    /// See [`read`](Lineage::read).
+    pub fn segments_with(
+        &self,
+        records: &[ExampleId],
+    ) -> Result<BTreeMap<&str, BTreeSet<ExampleId>>> {
+        let mut holding: BTreeMap<&str, BTreeSet<ExampleId>> = BTreeMap::new();
+        for name in self.graph.segments().collect::<BTreeSet<_>>() {
+            let path = self.path(name);
+            let mut segment = Segment::open(&path)?;
+            for record in records {
+                let found = segment.at_or_after(&record.with_view(0))?;
+                if found.is_some_and(|found| found.same_base(record)) {
+                    holding.entry(name).or_default().insert(*record);
+                }
+            }
+        }
+        Ok(holding)
+    }
+
     /// Every id that reached `artifact`, directly or through what it was made from. Sorted.
     ///
     /// # Errors
