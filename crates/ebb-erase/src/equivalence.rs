@@ -9,11 +9,11 @@
 use crate::error::Result;
 use ebb_space::Number;
 use ebb_space::stats::t_quantile;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One measure beside the oracle's.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Equivalence {
     /// What was measured.
     pub name: String,

@@ -34,6 +34,30 @@ pub enum Error {
         /// Steps made by then.
         steps: u64,
     },
+    /// An office whose files do not fit together.
+    #[error("the office at `{path}` cannot be used: {reason}", path = path.display())]
+    Office {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A request that cannot be gone on with.
+    #[error("{reason}")]
+    Request {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The operating system refused something.
+    #[error("cannot {action} `{path}`: {source}", path = path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The user stopped the work.
     #[error("stopped; the run is as it was")]
     Stopped,
@@ -43,6 +67,9 @@ pub enum Error {
     /// An error of the run directory.
     #[error(transparent)]
     Record(#[from] ebb_record::Error),
+    /// An error of a request or a certificate.
+    #[error(transparent)]
+    Revise(#[from] ebb_revise::Error),
     /// An error of the algebra.
     #[error(transparent)]
     Space(#[from] ebb_space::Error),

@@ -201,6 +201,22 @@ fn parts(body: &Body) -> Vec<&str> {
     }
 }
 
+/// Every text that a recipe names, in the order of its experiences: to learn from, then to measure on.
+/// Each is the record that its rows come from.
+///
+/// # Errors
+/// When files are missing or wrong.
+pub fn examples(recipe: &Recipe) -> Result<Vec<Example>> {
+    let Some(spec) = &recipe.file().language else {
+        return Err(missing());
+    };
+    let texts = read(recipe.file(), spec)?;
+    Ok(texts
+        .into_iter()
+        .flat_map(|t| t.train.into_iter().chain(t.test))
+        .collect())
+}
+
 /// The texts of every experience, and behind them the generic ones, all of which are learnt.
 fn read(file: &RecipeFile, spec: &LanguageSpec) -> Result<Vec<Texts>> {
     // The split belongs to the data and not to a run.
