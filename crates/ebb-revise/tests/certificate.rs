@@ -223,6 +223,22 @@ fn any_changed_field_breaks_the_signature() {
 }
 
 #[test]
+fn any_flipped_bit_of_the_text_breaks_it() {
+    let (_dir, signer) = signer();
+    let key = signer.public();
+    // Without spaces, and without a number that could be written in another way.
+    let value = serde_json::to_value(signer.sign(certificate()).unwrap()).unwrap();
+    let text = value.to_string().into_bytes();
+    for bit in 0..text.len() * 8 {
+        let mut changed = text.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(changed) = String::from_utf8(changed) {
+            assert!(!holds(&changed, &key), "bit {bit}");
+        }
+    }
+}
+
+#[test]
 fn reformatting_does_not_break_it() {
     fn reversed(value: &Value) -> Value {
         match value {

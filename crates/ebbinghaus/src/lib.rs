@@ -45,6 +45,7 @@ pub use ebb_net as net;
 pub use ebb_probe as probe;
 pub use ebb_record as record;
 pub use ebb_report as report;
+pub use ebb_revise as revise;
 pub use ebb_space as space;
 pub use ebb_study as study;
 pub use ebb_text as text;

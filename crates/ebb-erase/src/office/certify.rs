@@ -2,6 +2,7 @@
 
 use super::verify::Verified;
 use super::{Case, Office};
+use crate::equivalence::Equivalence;
 use crate::error::{Error, Result};
 use ebb_learn::Recipe;
 use ebb_record::ledger::{Claim, Entry, Ledger, Word};
@@ -28,47 +29,46 @@ pub struct Certifying {
     pub page: PathBuf,
 }
 
-/// Tests of the result, with the thresholds that were set before.
-fn tests(verified: &Verified) -> Vec<Test> {
-    let mut tests: Vec<Test> = (verified.equivalences.iter())
-        .map(|e| Test {
-            number: Number {
-                name: format!("{}_difference", e.name),
-                value: e.value - e.oracle,
-                ci_low: Some(e.low),
-                ci_high: Some(e.high),
-                n: e.models,
-                unit: Unit::Seed,
-                direction: Direction::Lower,
-                protocol:
-                    "the erased model - the mean of models retrained without the records; 90 % \
-                           interval, which has to lie within the threshold on both sides"
-                        .into(),
-            },
-            threshold: e.margin,
-            passed: e.holds,
-        })
-        .collect();
-    if let Some(same) = verified.same_bits {
-        tests.push(Test {
-            number: Number {
-                name: "weights_that_differ".into(),
-                value: f64::from(u8::from(!same)),
-                ci_low: None,
-                ci_high: None,
-                n: 1,
-                unit: Unit::Run,
-                direction: Direction::Lower,
-                protocol:
-                    "whether learning from scratch without the records came to other weights, by \
-                           their hash"
-                        .into(),
-            },
-            threshold: 0.0,
-            passed: same,
-        });
+/// The result beside models that never saw the records.
+fn differences(verified: &Verified) -> Vec<Test> {
+    let test = |e: &Equivalence| Test {
+        number: Number {
+            name: format!("{}_difference", e.name),
+            value: e.value - e.oracle,
+            ci_low: Some(e.low),
+            ci_high: Some(e.high),
+            n: e.models,
+            unit: Unit::Seed,
+            direction: Direction::Lower,
+            protocol: "the erased model - the mean of models retrained without the records; 90 % \
+                       interval, which has to lie within the threshold on both sides"
+                .into(),
+        },
+        threshold: e.margin,
+        passed: e.holds,
+    };
+    verified.equivalences.iter().map(test).collect()
+}
+
+/// Whether learning from scratch without the records came to the same weights.
+fn same_bits(same: bool) -> Test {
+    Test {
+        number: Number {
+            name: "weights_that_differ".into(),
+            value: f64::from(u8::from(!same)),
+            ci_low: None,
+            ci_high: None,
+            n: 1,
+            unit: Unit::Run,
+            direction: Direction::Lower,
+            protocol:
+                "whether learning from scratch without the records came to other weights, by \
+                       their hash"
+                    .into(),
+        },
+        threshold: 0.0,
+        passed: same,
     }
-    tests
 }
 
 impl Office {
@@ -113,6 +113,16 @@ impl Office {
                     .to_owned(),
             );
         }
+        let mut utility = verified.numbers.clone();
+        let tests = match verified.same_bits {
+            // Equal to the bit: how models of other seeds scatter is told, and is no test of it.
+            Some(true) => {
+                utility.extend(differences(&verified).into_iter().map(|t| t.number));
+                vec![same_bits(true)]
+            }
+            Some(false) => vec![same_bits(false)],
+            None => differences(&verified),
+        };
         let hex = |text: String| Word::new(&text).map_err(Error::from);
         let ledger = Ledger::open(&self.directory)?.head();
         let now = (self.clock)();
@@ -151,8 +161,8 @@ impl Office {
             },
             verification: Verification {
                 oracle: verified.oracle,
-                tests: tests(&verified),
-                utility: verified.numbers,
+                tests,
+                utility,
             },
             costs: Costs {
                 seconds: work.seconds,

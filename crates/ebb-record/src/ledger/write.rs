@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::check::{Mark, judge, scan};
 use super::line::{Chain, LEDGER_VERSION};
-use super::{ENTRIES, Entry, HEAD, Head, NameKey, is_ledger};
+use super::{Digest, ENTRIES, Entry, HEAD, Head, NameKey, is_ledger};
 use crate::disk::{Disk, Fault, sweep};
 use crate::error::{At, Error, Result};
 use crate::lock::Lock;
@@ -19,6 +19,7 @@ pub struct Ledger {
     /// With what is not acknowledged yet.
     next: Head,
     acknowledged: Head,
+    names: Digest,
     line: Vec<u8>,
     disk: Disk,
     _lock: Lock,
@@ -54,6 +55,7 @@ impl Ledger {
             chain,
             next,
             acknowledged: Head::EMPTY,
+            names: key.check(),
             line,
             disk,
             _lock: lock,
@@ -72,7 +74,13 @@ impl Ledger {
     pub fn open(directory: &Path) -> Result<Ledger> {
         let lock = Lock::take(directory)?;
         let mark = Mark::read(directory)?;
-        let scan = scan(directory, &[mark.head.count], |_, _, _| Ok(()))?;
+        let mut names = Head::EMPTY.hash;
+        let scan = scan(directory, &[mark.head.count], |_, _, entry| {
+            if let Entry::Opened { names: of, .. } = entry {
+                names = of;
+            }
+            Ok(())
+        })?;
         judge(directory, &scan, &mark, None)?;
         sweep(directory)?;
         let log = AppendLog::resume(&directory.join(ENTRIES), scan.bytes)?;
@@ -82,6 +90,7 @@ impl Ledger {
             chain: Chain::new(),
             next: scan.head,
             acknowledged: mark.head,
+            names,
             line: Vec::new(),
             disk: Disk::default(),
             _lock: lock,
@@ -128,6 +137,12 @@ impl Ledger {
     /// The last acknowledged head.
     pub fn head(&self) -> Head {
         self.acknowledged
+    }
+
+    /// Whether `key` is the one that names this ledger's records: names under another one could
+    /// never be proven.
+    pub fn is_named_by(&self, key: &NameKey) -> bool {
+        self.names == key.check()
     }
 
     /// Sets or clears where a test of crash safety stops the program.

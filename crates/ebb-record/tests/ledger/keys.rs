@@ -20,7 +20,11 @@ fn names_need_the_key_and_cover_all_views() {
     assert_eq!(key.record(&id(1)), again.record(&id(1).with_view(3)));
     assert_ne!(key.record(&id(1)), key.record(&id(1).with_occurrence(1)));
     assert_ne!(key.record(&id(1)), other.record(&id(1)));
-    assert_ne!(key.check(), other.check());
+    let ledger = Ledger::create(&dir.path().join("ledger"), &key, 0).unwrap();
+    assert!(ledger.is_named_by(&again) && !ledger.is_named_by(&other));
+    drop(ledger);
+    let ledger = Ledger::open(&dir.path().join("ledger")).unwrap();
+    assert!(ledger.is_named_by(&again) && !ledger.is_named_by(&other));
     assert_ne!(key.text("a"), key.text("b"));
     assert_ne!(key.request(b"a", 1), key.request(b"a", 2));
     assert!(!format!("{key:?}").contains(&fs::read_to_string(&path).unwrap()[28..40]));

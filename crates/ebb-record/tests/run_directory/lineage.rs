@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 
 use ebb_record::{Artifact, Error, Exposure, Lineage, LineageWriter};
@@ -85,6 +86,20 @@ fn what_reached_a_parent_has_reached_its_children() {
             lineage.reached_by_any_view(&id(7).with_view(9)).unwrap(),
             any
         );
+        // Many records at once give what each gives alone.
+        let asked = [id(7).with_view(9), id(150), id(99), id(1000)];
+        let mut expected = BTreeMap::<Artifact, BTreeSet<ExampleId>>::new();
+        for record in asked {
+            for artifact in lineage.reached_by_any_view(&record).unwrap() {
+                expected.entry(artifact).or_default().insert(record);
+            }
+        }
+        assert!(expected.values().any(|of| of.len() == 3));
+        assert_eq!(lineage.reached_by_records(&asked).unwrap(), expected);
+        let with = lineage.segments_with(&asked).unwrap();
+        assert_eq!(with[&*first], BTreeSet::from([asked[0], asked[2]]));
+        assert_eq!(with[&*second], BTreeSet::from([asked[0], asked[1]]));
+        assert_eq!(with.len(), 2);
         assert_eq!(lineage.direct(&state("a")), [(first.as_str(), &exposure)]);
         assert_eq!(lineage.segment(&second).unwrap().len(), 101);
         assert_eq!(lineage.examples(&state("c")).unwrap().len(), 201);

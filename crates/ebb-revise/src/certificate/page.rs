@@ -48,10 +48,18 @@ fn write(out: &mut String, signed: &Signed, verdict: Option<&Verdict>) -> fmt::R
     let c = &signed.certificate;
     writeln!(out, "<h1>Certificate of erasure</h1>")?;
     let says = match c.guarantee {
-        Guarantee::Exact => "exact: by construction, the resulting model was never trained on these records.".to_owned(),
-        Guarantee::Certified { epsilon, delta } => format!("certified: (ε, δ) = ({epsilon}, {delta}) bounds what can be told apart."),
-        Guarantee::Equivalent => "equivalent: tests did not tell the resulting model from models retrained without the records, within the margins below.".to_owned(),
-        Guarantee::EmpiricalOnly => "empirical only: the tests below are all that is known.".to_owned(),
+        Guarantee::Exact => "exact: by construction, the resulting model was never trained on \
+                             these records."
+            .to_owned(),
+        Guarantee::Certified { epsilon, delta } => {
+            format!("certified: (ε, δ) = ({epsilon}, {delta}) bounds what can be told apart.")
+        }
+        Guarantee::Equivalent => "equivalent: tests did not tell the resulting model from models \
+                                  retrained without the records, within the margins below."
+            .to_owned(),
+        Guarantee::EmpiricalOnly => {
+            "empirical only: the tests below are all that is known.".to_owned()
+        }
     };
     writeln!(
         out,

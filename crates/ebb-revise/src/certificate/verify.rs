@@ -68,102 +68,97 @@ pub fn verify(text: &str, trusted: &PublicKey, head: Option<&Head>) -> Result<Ve
         )));
     }
     let signed = Signed::from_json(text)?;
-    let mut checks = Vec::new();
-    let mut check = |holds: Option<bool>, says: String| checks.push(Check { holds, says });
-
-    let is_signed = signed.is_signed()?;
-    check(
-        Some(is_signed),
-        match is_signed {
-            true => format!(
+    let c = &signed.certificate;
+    let mut checks = vec![
+        Check::new(
+            signed.is_signed()?,
+            format!(
                 "the signature is that of the key {}, and nothing was changed since",
                 signed.signer
             ),
-            false => format!(
-                "the signature is not that of the key {} over this content: it was changed, or never signed",
+            format!(
+                "the signature is not that of the key {} over this content: it was changed, or \
+                 never signed",
                 signed.signer
             ),
-        },
-    );
-    let is_trusted = signed.signer == *trusted;
-    check(
-        Some(is_trusted),
-        match is_trusted {
-            true => "that key is the one you trust".into(),
-            false => format!("you trust {trusted}, and it was signed with another key"),
-        },
-    );
-    let c = &signed.certificate;
+        ),
+        Check::new(
+            signed.signer == *trusted,
+            "that key is the one you trust".into(),
+            format!("you trust {trusted}, and it was signed with another key"),
+        ),
+    ];
     let overclaims = c.overclaims();
-    check(
-        Some(overclaims.is_none()),
-        overclaims.map_or(
-            "it claims no more than its method and tests allow".into(),
-            |why| format!("it claims too much: {why}"),
-        ),
-    );
-    let ordered = c.request.received <= c.request.done && c.request.done <= c.issued;
-    check(
-        Some(ordered),
-        match ordered {
-            true => {
-                "the request came in before it was done, and it was done before this was issued"
-                    .into()
-            }
-            false => "its times are out of order: received, done, issued".into(),
-        },
-    );
+    checks.push(Check::new(
+        overclaims.is_none(),
+        "it claims no more than its method and tests allow".into(),
+        format!("it claims too much: {}", overclaims.unwrap_or_default()),
+    ));
+    checks.push(Check::new(
+        c.request.received <= c.request.done && c.request.done <= c.issued,
+        "the request came in before it was done, and it was done before this was issued".into(),
+        "its times are out of order: received, done, issued".into(),
+    ));
     if let Some(deadline) = c.request.deadline {
-        let in_time = c.request.done <= deadline;
-        check(
-            Some(in_time),
-            match in_time {
-                true => "it was done before the deadline".into(),
-                false => format!(
-                    "it was done {} s after the deadline",
-                    c.request.done - deadline
-                ),
-            },
-        );
+        let late = c.request.done.saturating_sub(deadline);
+        checks.push(Check::new(
+            late == 0,
+            "it was done before the deadline".into(),
+            format!("it was done {late} s after the deadline"),
+        ));
     }
-    match head {
-        Some(head) if head.count == c.ledger.count => {
-            let same = *head == c.ledger;
-            check(
-                Some(same),
-                match same {
-                    true => "your head of the ledger is the certificate's".into(),
-                    false => "your head of the ledger differs from the certificate's at the same entry: one of the ledgers was rewritten".into(),
-                },
-            );
-        }
-        Some(head) => check(
-            None,
-            format!(
-                "your head is at entry {}, the certificate's at {}: verify the ledger with both \
-                 heads to know that they belong together",
-                head.count, c.ledger.count
-            ),
-        ),
-        None => check(
-            None,
-            format!(
-                "the ledger: with it at hand, verify it with the head {}, which rules out that \
-                 anything up to this certificate was changed later",
-                c.ledger
-            ),
-        ),
-    }
-    check(
-        None,
+    checks.push(against_head(&c.ledger, head));
+    checks.push(Check::open(format!(
+        "the erasing itself: {}",
         match (c.guarantee, c.verification.oracle) {
-            (Guarantee::Exact, _) => "the erasing itself: `exact` rests on how the result was made; whoever has the data that remained can make it again and compare the hash of the weights".into(),
-            (Guarantee::Certified { epsilon, delta }, _) => format!("the erasing itself: ({epsilon}, {delta}) rests on a theorem and its conditions"),
-            (Guarantee::Equivalent, Oracle::Retrained { models }) => format!("the erasing itself: tests against {models} retrained models, within the margins stated"),
-            (Guarantee::Equivalent, _) => "the erasing itself: tests against a replay".into(),
-            (Guarantee::EmpiricalOnly, Oracle::None) => "the erasing itself: empirical only, no retrained model was at hand".into(),
-            (Guarantee::EmpiricalOnly, _) => "the erasing itself: empirical only".into(),
-        },
-    );
+            (Guarantee::Exact, _) =>
+                "`exact` rests on how the result was made; whoever has the data that remained can \
+                 make it again and compare the hash of the weights"
+                    .to_owned(),
+            (Guarantee::Certified { epsilon, delta }, _) =>
+                format!("({epsilon}, {delta}) rests on a theorem and its conditions"),
+            (Guarantee::Equivalent, Oracle::Retrained { models }) =>
+                format!("tests against {models} retrained models, within the margins stated"),
+            (Guarantee::Equivalent, _) => "tests against a replay".to_owned(),
+            (Guarantee::EmpiricalOnly, Oracle::None) =>
+                "empirical only, no retrained model was at hand".to_owned(),
+            (Guarantee::EmpiricalOnly, _) => "empirical only".to_owned(),
+        }
+    )));
     Ok(Verdict { signed, checks })
+}
+
+/// Holds the reader's head of the ledger against the certificate's.
+fn against_head(own: &Head, head: Option<&Head>) -> Check {
+    match head {
+        Some(head) if head.count == own.count => Check::new(
+            head == own,
+            "your head of the ledger is the certificate's".into(),
+            "your head of the ledger differs from the certificate's at the same entry: one of the \
+             ledgers was rewritten"
+                .into(),
+        ),
+        Some(head) => Check::open(format!(
+            "your head of the ledger is at entry {}, the certificate's at {}: verify the ledger \
+             with both heads to know that they belong together",
+            head.count, own.count
+        )),
+        None => Check::open(format!(
+            "the ledger: with it at hand, verify it with the head {own}, which rules out that \
+             anything up to this certificate was changed later"
+        )),
+    }
+}
+
+impl Check {
+    fn new(holds: bool, yes: String, no: String) -> Check {
+        Check {
+            holds: Some(holds),
+            says: if holds { yes } else { no },
+        }
+    }
+
+    fn open(says: String) -> Check {
+        Check { holds: None, says }
+    }
 }
