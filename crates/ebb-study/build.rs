@@ -62,6 +62,7 @@ fn main() {
     println!("cargo:rustc-env=EBB_LANGUAGE_HASH={language}");
     add(&mut hasher, "ebb-study", NATIVE);
     add(&mut hasher, "ebb-probe", &[""]);
+    add(&mut hasher, "ebb-erase", &[""]);
     let native = hasher.finalize().to_hex();
     println!("cargo:rustc-env=EBB_NATIVE_HASH={native}");
     embed();

@@ -21,6 +21,9 @@ pub enum Error {
     /// An error of a forecast.
     #[error(transparent)]
     Probe(ebb_probe::Error),
+    /// An error of erasing.
+    #[error(transparent)]
+    Erase(ebb_erase::Error),
     /// An error of a language model.
     #[error(transparent)]
     Language(#[from] ebb_lm::Error),
@@ -63,6 +66,16 @@ pub enum Error {
         /// What would be right.
         remedy: String,
     },
+}
+
+impl From<ebb_erase::Error> for Error {
+    fn from(error: ebb_erase::Error) -> Error {
+        match error {
+            ebb_erase::Error::Learn(error) => Error::Learn(error),
+            ebb_erase::Error::Record(error) => Error::Record(error),
+            error => Error::Erase(error),
+        }
+    }
 }
 
 impl From<ebb_probe::Error> for Error {

@@ -48,6 +48,7 @@ Examples:
   ebb compare runs/*               which is better, over seeds, and at what cost
   ebb methods show der++           what a method does, costs, and stands for
   ebb plan new.toml --matrix matrix what a fine-tuning would make the model forget
+  ebb forget submit ask.toml --run runs/er-1 erase records, and prove it
   ebb tune --grid train.lr=0.1,1   choose a value on the first experiences alone
   ebb generate smollm2-135m 'Once' let a language model write
   ebb score smollm2-135m           measure its general ability

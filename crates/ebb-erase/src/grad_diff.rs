@@ -27,9 +27,8 @@ pub struct GradDiff {
     pub gamma: f32,
     /// Weight of the descent; 0: ascent alone.
     pub alpha: f32,
-    /// Loss of an example above which it is pushed no further; none: no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ceiling: Option<f32>,
+    /// Loss of an example above which it is pushed no further; `inf`: no end, as published.
+    pub ceiling: f32,
     /// Its steps.
     pub descent: Descent,
 }
@@ -39,7 +38,7 @@ impl Default for GradDiff {
         Self {
             gamma: 1.0,
             alpha: 1.0,
-            ceiling: None,
+            ceiling: 5.0,
             descent: Descent::default(),
         }
     }
@@ -69,9 +68,8 @@ impl Eraser for GradDiff {
         let mut other = ebb_space::Weights::zeros(subject.oracle().model.layout());
         self.descent.go(self.name(), subject, |subject, step, g| {
             let forget = subject.draw(Part::Forget, size, step);
-            let ceiling = self.ceiling.unwrap_or(f32::INFINITY);
             weighted::gradient(subject, &forget, g, |nll| {
-                if nll < ceiling { -self.gamma } else { 0.0 }
+                if nll < self.ceiling { -self.gamma } else { 0.0 }
             })?;
             if self.alpha != 0.0 {
                 let retain = subject.draw(Part::Retain, size, step);

@@ -215,7 +215,7 @@ fn erasers_lower_what_is_known_of_a_class() {
     assert!(known > 0.9 && usable > 0.9, "{known} {usable}");
     for (name, sets) in [
         ("ssd", vec![("alpha", "5")]),
-        ("grad-diff", vec![("descent.lr", "0.1"), ("ceiling", "3")]),
+        ("grad-diff", vec![("descent.lr", "0.1"), ("ceiling", "3.0")]),
         ("npo", vec![("descent.lr", "0.3"), ("beta", "1")]),
         ("famr", vec![("descent.lr", "0.3"), ("rho", "0.01")]),
     ] {

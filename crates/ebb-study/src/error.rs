@@ -101,6 +101,9 @@ pub enum Error {
     /// An error of the data.
     #[error(transparent)]
     Data(#[from] ebb_data::Error),
+    /// An error of erasing.
+    #[error(transparent)]
+    Erase(#[from] ebb_erase::Error),
     /// An error of a recipe or of training.
     #[error(transparent)]
     Learn(#[from] ebb_learn::Error),

@@ -172,6 +172,8 @@ pub enum Native {
     OpenSet(crate::native::OpenSetSpec),
     /// Layer scaling of one model and of merges (card S153).
     LayerScaling(crate::native::LayerScalingSpec),
+    /// Erasers beside models that never saw what they erase (cards S015, S078, S120).
+    Erasing(crate::native::ErasingSpec),
     /// Forgetting forecast from an association matrix (card S000).
     Forecast(Box<crate::native::ForecastSpec>),
     /// Recognition, recall and retention of texts that were seen a few times (card S060).
@@ -217,6 +219,7 @@ impl Native {
             Native::ForgettingEvents(_) => crate::native::FORGETTING_EVENTS_ARMS,
             Native::OpenSet(_) => crate::native::OPEN_SET_ARMS,
             Native::LayerScaling(_) => crate::native::LAYER_SCALING_ARMS,
+            Native::Erasing(_) => crate::native::ERASING_ARMS,
             Native::Forecast(_) => crate::native::FORECAST_ARMS,
             Native::FewShot(_) => crate::language::few_shot::ARMS,
             Native::Acquisition(_) => crate::language::acquisition::ARMS,

@@ -36,6 +36,7 @@
 //! ```
 
 pub use ebb_data as data;
+pub use ebb_erase as erase;
 pub use ebb_hub as hub;
 pub use ebb_kernels as kernels;
 pub use ebb_learn as learn;

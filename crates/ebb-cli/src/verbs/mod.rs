@@ -6,8 +6,10 @@ mod compare;
 mod data;
 mod export;
 mod forecast;
+mod forget;
 mod generate;
 mod learn;
+mod ledger;
 mod lineage;
 mod merge;
 mod methods;
@@ -43,6 +45,8 @@ pub enum Verb {
     Forecast(forecast::Forecast),
     Plan(plan::Plan),
     Audit(audit::Audit),
+    Forget(forget::Forget),
+    Ledger(ledger::Ledger),
     Study(study::Study),
     Tune(tune::Tune),
     Bench(bench::Bench),
@@ -71,6 +75,8 @@ impl Verb {
             Verb::Forecast(verb) => verb.run(around),
             Verb::Plan(verb) => verb.run(around),
             Verb::Audit(verb) => verb.run(around),
+            Verb::Forget(verb) => verb.run(around),
+            Verb::Ledger(verb) => verb.run(around),
             Verb::Study(verb) => verb.run(around),
             Verb::Tune(verb) => verb.run(around),
             Verb::Bench(verb) => verb.run(around),

@@ -1,5 +1,6 @@
 //! Studies with code of their own: linear worlds, and what recipes alone cannot say.
 
+mod erasing;
 mod forecast;
 mod forgetting_events;
 pub(crate) mod found;
@@ -7,6 +8,7 @@ mod layer_scaling;
 mod linear;
 mod open_set;
 
+pub use erasing::{ARMS as ERASING_ARMS, Spec as ErasingSpec};
 pub use forecast::{ARMS as FORECAST_ARMS, Spec as ForecastSpec};
 pub use forgetting_events::{ARMS as FORGETTING_EVENTS_ARMS, Spec as ForgettingEventsSpec};
 
@@ -42,6 +44,9 @@ pub(crate) fn run(
         }
         Native::LayerScaling(spec) => {
             return layer_scaling::run(spec, &study.seeds, options, watch, verdict);
+        }
+        Native::Erasing(spec) => {
+            return erasing::run(spec, &study.seeds, options, watch, verdict);
         }
         Native::Forecast(spec) => {
             return forecast::run(spec, &study.seeds, options, watch, verdict);
