@@ -25,7 +25,7 @@ fn run(desk: &Desk, line: &str) -> Output {
 
 /// The beginning of the one request's name.
 fn id(desk: &Desk) -> String {
-    let list: Value = serde_json::from_str(&ok(desk, "forget list --keys keys --json")).unwrap();
+    let list = desk.json(&["forget", "list", "--keys", "keys", "--json"]);
     list[0]["id"].as_str().unwrap()[..8].to_owned()
 }
 
@@ -130,9 +130,7 @@ fn what_cannot_be_is_said() {
         ),
         ("forget verify request.toml --keys keys", "public key"),
     ] {
-        let out = run(&desk, command);
-        let text = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert_eq!(out.status.code(), Some(2), "{command}: {text}");
+        let text = desk.fails(&command.split(' ').collect::<Vec<_>>());
         assert!(text.contains(says), "{command}: {text}");
     }
     fs::write(

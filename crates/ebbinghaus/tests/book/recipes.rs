@@ -18,7 +18,7 @@ fn resolved(head: &str) -> toml::Table {
     toml::from_str(recipe.text()).expect("a resolved recipe is TOML")
 }
 
-/// Every TOML block is a recipe, or a part of one.
+/// Every TOML block is a recipe, a part of one, or a request.
 #[test]
 fn every_recipe_in_the_texts_is_accepted() {
     const STREAM: &str = "stream = { dataset = 'digits', split = 5, scenario = 'task' }\n";
@@ -28,6 +28,11 @@ fn every_recipe_in_the_texts_is_accepted() {
     let mut recipes = 0;
     for (path, text) in texts() {
         for (_, code) in split(&text).1.iter().filter(|(l, _)| *l == "toml") {
+            if code.contains("[[forget]]") {
+                let request = ebbinghaus::revise::Request::from_toml(code);
+                request.unwrap_or_else(|e| panic!("{}: {e}\n{code}", path.display()));
+                continue;
+            }
             let whole = code.contains("[stream]") || code.contains("stream =");
             // Some methods are for language models alone.
             let streams: &[&str] = if whole { &[""] } else { &[STREAM, TEXTS] };
