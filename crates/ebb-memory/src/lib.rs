@@ -44,6 +44,7 @@ mod reservoir;
 mod ring;
 mod shares;
 mod slab;
+mod store;
 
 pub use draw::{Draw, Select};
 pub use error::{Error, Result};
@@ -52,3 +53,4 @@ pub use memory::{Config, Memory, Plan};
 pub use policy::{Fill, Keep};
 pub use product::ProductQuantiser;
 pub use record::{Form, Lookup, Meta, Offer, Payload, Records, Values};
+pub use store::{By, Compacted, Input, Marks, Safety, Shape, Store};
