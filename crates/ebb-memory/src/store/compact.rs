@@ -43,10 +43,11 @@ impl Store {
         // From here on, until all is read again, a failure leaves open which files are the store.
         self.unfinished = true;
         head.write(&self.dir)?;
-        let parts = Parts::each(&head.shape, |part| {
+        let mut parts = Parts::each(&head.shape, |part| {
             Disk::open(Parts::path(&self.dir, part, generation))
         })?;
         let state = State::read(&head, &parts)?;
+        parts.remap()?;
         (self.head, self.parts, self.state) = (head, parts, state);
         self.weights = None;
         self.unfinished = false;

@@ -205,6 +205,10 @@ impl Parts {
     fn sync(&self) -> Result<()> {
         self.0.iter().flatten().try_for_each(Disk::sync)
     }
+
+    fn remap(&mut self) -> Result<()> {
+        self.0.iter_mut().flatten().try_for_each(Disk::remap)
+    }
 }
 
 /// Bytes of one entry of a sidecar of `width` values: values, step, checksum.
@@ -213,7 +217,7 @@ fn stride(width: u32) -> usize {
 }
 
 /// Journals are emptied at the latest when they are this long.
-const LONGEST_JOURNAL: u64 = 64 << 20;
+const LONGEST_JOURNAL: u64 = 16 << 20;
 
 /// A frame's length is written in four bytes.
 const LONGEST_FRAME: u64 = 2 << 30;
@@ -493,6 +497,7 @@ impl Store {
             self.unfinished = true;
             return Err(e);
         }
+        self.parts.remap()?;
         let waiting = std::mem::take(&mut self.state.waiting);
         self.state.free.extend(waiting);
         self.state.extents.settle();

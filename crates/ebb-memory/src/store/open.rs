@@ -76,7 +76,7 @@ impl Store {
             return Err(Error::OtherKey(dir.to_owned()));
         }
         head.shape.check()?;
-        let parts = Parts::each(&head.shape, |part| {
+        let mut parts = Parts::each(&head.shape, |part| {
             Disk::open(Parts::path(dir, part, head.generation))
         })?;
         let (journal, bodies) = Journal::open(dir.join(JOURNAL), head.room, lenient)?;
@@ -89,6 +89,7 @@ impl Store {
             whole(&head, &parts)?;
         }
         let state = State::read(&head, &parts)?;
+        parts.remap()?;
         let mut store = Store {
             dir: dir.to_owned(),
             _lock: lock,
