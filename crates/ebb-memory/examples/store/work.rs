@@ -107,7 +107,7 @@ fn fill(system: &str, n: u64, dir: &Path) -> Outcome<Value> {
     }
     out["scores_in_order_per_s"] = rate(n, since).into();
 
-    let draws = 500;
+    let draws = 200;
     let mut inputs = Vec::new();
     let since = Instant::now();
     for step in 0..draws {
@@ -131,7 +131,7 @@ fn fill(system: &str, n: u64, dir: &Path) -> Outcome<Value> {
     // Weights exp(z), z standard normal: the mean of z among the drawn is 1.
     out["mean_score_drawn"] = (mean / (draws as usize * SIZE) as f64).into();
 
-    let updates = 500;
+    let updates = 200;
     let some = |step: u64| -> Vec<u64> {
         let mut random = key().sub("some").at(step).stream();
         (0..SIZE).map(|_| random.below(n)).collect()

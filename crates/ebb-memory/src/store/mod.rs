@@ -14,8 +14,8 @@
 //! deletion is an overwrite where the bytes lie. What is given up: one form of record a store, one
 //! user at a time, no queries. Measured beside SQLite and redb in `docs/evidence/store.md`.
 //!
-//! **Stores**, in memory, 33 bytes a record and an eighth of half of that to spare; on disk 88, the payload, and
-//! `4 w + 12` for `w` logits or features.
+//! **Stores**, in memory, 32 bytes a record and room to grow; on disk 88, the payload, and `4 w + 12` for `w`
+//! logits or features.
 
 mod compact;
 mod disk;
@@ -808,7 +808,7 @@ impl Store {
         let (found, total) = match by {
             By::Uniform => {
                 let n = index.len;
-                let found = race.first(index, |_| 1.0, |_| 1.0, (n, n as f64), size);
+                let found = race.first(index, 1.0, |_| 1.0, |_| 1.0, (n, n as f64), size);
                 (found, n as f64)
             }
             By::Scores { temperature } => {
@@ -833,7 +833,8 @@ impl Store {
                 let (positive, total) = weights.total();
                 let weight = |score| weights.weight(score);
                 let bound = |cell: usize| weights.bounds[cell];
-                let found = race.first(index, bound, weight, (positive, total), size);
+                let found =
+                    race.first(index, weights.top(), bound, weight, (positive, total), size);
                 (found, total)
             }
         };

@@ -215,9 +215,11 @@ fn a_draw_takes_the_smallest_numbers() {
                     .iter()
                     .map(|cell| cell.scores.iter().map(|&z| weight(z)).fold(0.0, f64::max))
                     .collect();
+                let top = bounds.iter().copied().fold(0.0, f64::max);
                 for size in [1, 7, 200, 50_000] {
                     let found = race.first(
                         &index,
+                        top,
                         |cell| bounds[cell],
                         weight,
                         (n as usize, total),
@@ -274,7 +276,7 @@ fn crowded_cells_get_their_share() {
     let draws = 400;
     for step in 0..draws {
         let race = Race::new(Key::new(5, "share").at(step));
-        for arrival in race.first(&index, |_| 1.0, |_| 1.0, (n as usize, n as f64), 64) {
+        for arrival in race.first(&index, 1.0, |_| 1.0, |_| 1.0, (n as usize, n as f64), 64) {
             shares[cell_of(arrival.digest)] += 1.0;
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Weights {
     positive: Vec<u32>,
     /// How many weights are above 0, and their sum.
     total: (usize, f64),
+    /// The largest weight.
+    top: f64,
 }
 
 /// How far the largest score is below the shift, at most, in units of the temperature.
@@ -35,6 +37,7 @@ impl Weights {
             sums: vec![0.0; CELLS],
             positive: vec![0; CELLS],
             total: (0, 0.0),
+            top: 0.0,
         }
     }
 
@@ -70,6 +73,7 @@ impl Weights {
         }
         let positive = self.positive.iter().map(|&n| n as usize).sum();
         self.total = (positive, self.sums.iter().sum());
+        self.top = self.bounds.iter().copied().fold(0.0, f64::max);
     }
 
     fn sum(&mut self, index: &Index, cell: usize) {
@@ -89,6 +93,11 @@ impl Weights {
     /// How many weights are above 0, and their sum.
     pub fn total(&self) -> (usize, f64) {
         self.total
+    }
+
+    /// The largest weight.
+    pub fn top(&self) -> f64 {
+        self.top
     }
 
     pub fn bytes(&self) -> usize {
