@@ -8,6 +8,9 @@
 //! * **Draws** ([`Memory::draw`]) are named and keyed by (name, step, example id), without
 //!   replacement, and say with which probability each record came.
 //!
+//! * A **store** ([`Store`]) keeps records on disk, ten million and more: crash-safe, with updates of
+//!   sidecars in place, the same named draws, and deletion that leaves no byte in its files.
+//!
 //! Every choice is a pure function of the key and the example's id, never of its position: taking
 //! one record out of a stream leaves all other decisions as they were.
 //!

@@ -195,6 +195,21 @@ impl Parts {
         })
     }
 
+    /// Whether a change begins within its file, or where it ends; a length from a journal is not
+    /// taken on trust.
+    fn reaches(&self, change: Change<'_>) -> Result<bool> {
+        Ok(match change {
+            Change::Write(part, at, _) => at <= self.get(part)?.len()?,
+            Change::Zero(part, at, len) => {
+                let end = at.checked_add(len);
+                end.is_some_and(|end| {
+                    self.get(part)
+                        .is_ok_and(|d| d.len().is_ok_and(|l| end <= l))
+                })
+            }
+        })
+    }
+
     fn apply(&self, change: Change<'_>) -> Result<()> {
         match change {
             Change::Write(part, at, bytes) => self.get(part)?.write(at, bytes),
@@ -430,6 +445,9 @@ impl Store {
 
     /// Journals a change and makes it. An error before it is in the journal changes nothing.
     fn commit(&mut self, mut frame: Frame) -> Result<()> {
+        if frame.changes().next().is_none() {
+            return Ok(());
+        }
         if frame.len() > LONGEST_FRAME {
             return Err(Error::Config(
                 "a change of more than 2 GiB; cut the batch into smaller ones".into(),
@@ -797,8 +815,14 @@ impl Store {
 
     /// Draws records by name for a step: `size` of them, or all that can be drawn if there are no
     /// more. The same name and step give the same records again, and taking one record out of the
-    /// store changes no other record's number. See [`By`] and [`Draw`]; the `race` module says how
-    /// exact the probabilities are.
+    /// store changes no other record's number. See [`By`] and [`Draw`].
+    ///
+    /// Takes time in `√(size · records)`. Numbers of records in one of 65,536 groups depend a little on
+    /// each other: how likely a record is to be drawn differs from what the draw says by a share of
+    /// about `√(n / 65,536) / √(n · size)`, 0.4 % for one of ten million records and 0.03 % for 128.
+    ///
+    /// A new temperature costs a pass over all scores. A loss or counter that is to weigh goes into the
+    /// score.
     ///
     /// # Errors
     /// [`Error::Config`] for a temperature that is none.

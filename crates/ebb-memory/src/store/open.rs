@@ -80,13 +80,24 @@ impl Store {
             Disk::open(Parts::path(dir, part, head.generation))
         })?;
         let (journal, bodies) = Journal::open(dir.join(JOURNAL), head.room, lenient)?;
-        for body in &bodies {
-            for change in Journal::changes(body).flatten() {
-                parts.apply(change)?;
-            }
-        }
         if !lenient {
             whole(&head, &parts)?;
+        }
+        for change in bodies
+            .iter()
+            .flat_map(|body| Journal::changes(body))
+            .flatten()
+        {
+            match parts.reaches(change)? {
+                true => parts.apply(change)?,
+                false if lenient => {}
+                false => {
+                    return Err(Error::Corrupt {
+                        path: dir.join(JOURNAL),
+                        what: "it changes what is not there".into(),
+                    });
+                }
+            }
         }
         let state = State::read(&head, &parts)?;
         parts.remap()?;
@@ -197,7 +208,7 @@ impl State {
     /// Reads rows and marks.
     pub(super) fn read(head: &Head, parts: &Parts) -> Result<State> {
         let rows = parts.get(Part::Rows)?;
-        let slots = (rows.len()? / ROW as u64).max(u64::from(head.slots));
+        let slots = rows.len()? / ROW as u64;
         let too_large = |_| Error::TooLarge {
             capacity: slots as usize,
             record_bytes: size_of::<Seat>(),
@@ -228,12 +239,6 @@ impl State {
             });
             Ok(())
         })?;
-        // Only where the file of rows was cut: the slots behind are not given out again.
-        for slot in seats.len() as u32..head.slots {
-            damaged.insert(slot, Part::Rows.name());
-            seats.push(Seat::VACANT);
-        }
-
         let mut scores = vec![f32::NEG_INFINITY; seats.len()];
         let mut marked = 0;
         each_slot::<MARK>(parts.get(Part::Marks)?, |slot, bytes| {

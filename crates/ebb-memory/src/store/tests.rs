@@ -174,7 +174,7 @@ fn crowded(n: u64, cells: u64) -> (Index, Vec<u64>) {
     let digests: Vec<u64> = (0..n)
         .map(|i| {
             let digest = id(i).mix();
-            (digest >> 48) % cells << 48 | digest & ((1 << 48) - 1)
+            (((digest >> 48) % cells) << 48) | digest & ((1 << 48) - 1)
         })
         .collect();
     let scores = digests.iter().map(|d| (d % 1000) as f32 / 100.0 - 5.0);
