@@ -3,7 +3,9 @@
 //! ```text
 //! cargo run --release -p ebb-memory --example store -- [--records N] [--rounds R] [--out DIR] [--dir DIR]
 //!     [--large 10000000] [--reverb PYTHON]
+//! cargo run --release -p ebb-memory --example store -- page [--out DIR]
 //! ```
+//! `page` writes `store.md` anew from the `store.json` that is there.
 //! Each turn is a process of its own; the folder of a turn is removed when it ends.
 
 #[path = "store/ours.rs"]
@@ -45,6 +47,10 @@ fn main() -> Outcome<()> {
     let scratch = option("--dir").map_or_else(|| env::temp_dir().join("ebb-store"), PathBuf::from);
     let out = option("--out").map_or_else(|| PathBuf::from("docs/evidence"), PathBuf::from);
 
+    if args.first().is_some_and(|arg| arg == "page") {
+        let all = serde_json::from_slice(&fs::read(out.join("store.json"))?)?;
+        return Ok(fs::write(out.join("store.md"), page::write(&all))?);
+    }
     // Where the files lie on this machine is nobody's business.
     let said = ["--records", "--rounds", "--large"]
         .map(|name| option(name).map(|v| format!(" {name} {v}")));

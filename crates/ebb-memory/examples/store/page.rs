@@ -46,13 +46,13 @@ const ROWS: [(&str, &str, &str, bool); 19] = [
     ("open_s", "open", "s", false),
     (
         "resident_bytes_open",
-        "resident memory, opened",
+        "memory of its own, opened",
         "bytes",
         false,
     ),
     (
         "resident_bytes_drawing",
-        "resident memory, after draws",
+        "memory of its own, after draws",
         "bytes",
         false,
     ),
@@ -100,7 +100,7 @@ pub fn write(all: &Value) -> String {
         "# The replay store beside SQLite\n\nRecords of a 24-byte id, {} bytes of input, {} logits, \
          score, loss and counter. Both survive a kill of the process (SQLite: write-ahead log, \
          `synchronous = NORMAL`, `secure_delete = ON`, 256 MiB of cache); the rows that say so sync every \
-         batch. Systems ran in turn, each turn a process of its own, files in the page cache; medians, with the smallest \
+         batch. Memory is that without pages of files. Systems ran in turn, each turn a process of its own, files in the page cache; medians, with the smallest \
          and largest in brackets. Ratios are of medians, with those of the turns in brackets; above 1 means that `ebb` needs less. SQLite draws \
          in the fastest exact way found: random keys, by weight with rejection against the known largest weight.\n\n\
          Made by `{}` on {} threads of {}.\n",

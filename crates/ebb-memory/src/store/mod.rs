@@ -819,7 +819,7 @@ impl Store {
     ///
     /// Takes time in `√(size · records)`. Numbers of records in one of 65,536 groups depend a little on
     /// each other: how likely a record is to be drawn differs from what the draw says by a share of
-    /// about `√(n / 65,536) / √(n · size)`, 0.4 % for one of ten million records and 0.03 % for 128.
+    /// about `1 / (256 √size)`, 0.4 % for a draw of one and 0.03 % for 128.
     ///
     /// A new temperature costs a pass over all scores. A loss or counter that is to weigh goes into the
     /// score.

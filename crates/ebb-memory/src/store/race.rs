@@ -16,9 +16,9 @@
 //!
 //! **What is exact and what is not.** Each record's number is exactly uniform, so the chance that it
 //! arrives before a given time is exact. Numbers of records in one cell depend on each other through
-//! `c`: of `n` records drawn uniformly, the chance that one is among the first `k` differs between
-//! records by a share of about `√(n / cells) / √(n k)` (one standard deviation; 0.4 % for one of ten
-//! million, 0.03 % for 128 of them). Up to some ten thousand records hardly any share a cell.
+//! `c`: of `n` records drawn uniformly, the chance that one is among the first `k` is off by a share of
+//! about `(s − n / 65,536) / √(n k)` for one in a cell of `s`. Cells differ by `√(n / 65,536)`, so that
+//! comes to `1 / (256 √k)`, one standard deviation: 0.4 % for a draw of one, 0.03 % for 128, at any `n`.
 //!
 //! **Costs.** 65,536 cell numbers and about `√(n k)` record numbers, some half a nanosecond each.
 //! A tree of sums draws in `O(log n)`, but there taking one record out re-deals the choices of the

@@ -118,7 +118,7 @@ fn a_write_that_fails_at_any_byte_loses_nothing() {
             u64::MAX - left
         };
         assert!(cost > 100);
-        for bytes in (0..cost).step_by((cost as usize / 12).max(1)) {
+        for bytes in (0..cost).step_by((cost as usize / 8).max(1)) {
             for dies in [false, true] {
                 let dir = tempfile::tempdir().unwrap();
                 let mut store = fresh(dir.path());
@@ -164,7 +164,7 @@ fn a_write_that_fails_at_any_byte_loses_nothing() {
     }
     // Each of these happened, so the test saw what it is about.
     assert!(
-        failed > 80 && after > 5 && unfinished > 5,
+        failed > 60 && after > 4 && unfinished > 4,
         "{failed} {after} {unfinished}"
     );
 }
@@ -266,26 +266,60 @@ fn numbers_are_uniform() {
     );
 }
 
-/// Within a cell records depend on each other, and that is as small as the header says: of 200,000
-/// records in 13 cells, the cells' shares in draws of 64 are as even as chance.
+/// How far the chances of a first draw differ between crowded and less crowded cells: as much as follows
+/// exactly from the definition, and no more than the formula of the header.
 #[test]
-fn crowded_cells_get_their_share() {
-    let (n, cells) = (200_000, 13);
-    let (index, digests) = crowded(n, cells);
-    let mut shares = vec![0f64; cells as usize];
-    let draws = 400;
-    for step in 0..draws {
-        let race = Race::new(Key::new(5, "share").at(step));
-        for arrival in race.first(&index, 1.0, |_| 1.0, |_| 1.0, (n as usize, n as f64), 64) {
-            shares[cell_of(arrival.digest)] += 1.0;
+fn crowded_cells_are_drawn_as_often_as_the_definition_says() {
+    let (cells, sizes) = (1000u64, [10u64, 30]);
+    let mut random = Key::new(5, "digests").stream();
+    let mut records = Vec::new();
+    for cell in 0..cells {
+        for _ in 0..sizes[(cell % 2) as usize] {
+            let digest = (cell * 64) << 48 | random.next_u64() >> 16;
+            records.push((digest, records.len() as u32, 0.0));
         }
     }
-    let members = |cell: usize| digests.iter().filter(|&&d| cell_of(d) == cell).count() as f64;
-    let total = (draws * 64) as f64;
-    let ratio: Vec<f64> = (0..cells as usize)
-        .map(|cell| shares[cell] / (total * members(cell) / n as f64))
-        .collect();
-    // A cell's records come and go together: 13 cells, 400 draws.
-    let spread = ratio.iter().map(|r| (r - 1.0).powi(2)).sum::<f64>() / cells as f64;
-    assert!(spread.sqrt() < 0.35, "{ratio:?}");
+    let index = Index::build(records.iter().copied());
+    let n = records.len() as f64;
+
+    // A cell of `s` is silent up to `u = x²` with probability `1 − x (1 − (1 − x)^s)`; the first of all
+    // is in a cell of 30 with the integral of that cells' density times the silence of the others.
+    let silent = |x: f64, s: u64| 1.0 - x * (1.0 - (1.0 - x).powi(s as i32));
+    let steps = 200_000;
+    let mut exact = 0.0;
+    for i in 0..steps {
+        let (x, next) = (
+            f64::from(i) / f64::from(steps),
+            f64::from(i + 1) / f64::from(steps),
+        );
+        let half = cells as i32 / 2;
+        let both = |x: f64| silent(x, 10).powi(half) * silent(x, 30).powi(half);
+        let (a, b) = (silent(x, 30), silent(next, 30));
+        exact += f64::from(half) * (a - b) / ((a + b) / 2.0) * both((x + next) / 2.0);
+    }
+
+    let draws = 40_000;
+    let mut crowded = 0;
+    for step in 0..draws {
+        let race = Race::new(Key::new(5, "first").at(step));
+        let first = race.first(&index, 1.0, |_| 1.0, |_| 1.0, (n as usize, n), 1);
+        crowded += u64::from((cell_of(first[0].digest) / 64) % 2 == 1);
+    }
+    let share = crowded as f64 / draws as f64;
+    let error = (exact * (1.0 - exact) / draws as f64).sqrt();
+    assert!(
+        (share - exact).abs() < 4.0 * error,
+        "{share} is not {exact}"
+    );
+    // 30 records where the mean is 20, and the record's own cell is 25 on average.
+    let deviation = (exact / 0.75 - 1.0).abs();
+    let bound = (30.0 - 20.0) / n.sqrt();
+    assert!(
+        deviation > 0.001 && deviation < bound,
+        "{deviation}, {bound}"
+    );
+    assert!(
+        (share - 0.75).abs() > 4.0 * error,
+        "the test sees the difference"
+    );
 }
