@@ -1,6 +1,12 @@
 //! Compaction: the records, without the room of those that are gone, in files of a new generation.
 
-use super::*;
+use super::disk::Disk;
+use super::head::Head;
+use super::journal::{self, Part};
+use super::lay::Batch;
+use super::row::{self, MARK, Marks, ROW, Row};
+use super::{Parts, State, Store};
+use crate::{Error, Result};
 
 /// What a compaction did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,38 +17,39 @@
 //! **Stores**, in memory, 32 bytes a record and room to grow; on disk 88, the payload, and `4 w + 12` for `w`
 //! logits or features.
 
+mod change;
 mod compact;
 mod disk;
 mod extents;
 mod head;
 mod index;
+mod insert;
 mod journal;
+mod lay;
 mod open;
 mod race;
+mod read;
 mod row;
 mod shape;
 #[cfg(test)]
 mod tests;
 mod weights;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use ebb_space::{ExampleId, Key};
+use ebb_space::Key;
 
 use crate::draw::Draw;
-use crate::record::{Lookup, Meta, Offer, Records, length};
 use crate::{Error, Result};
 
 use disk::Disk;
 use extents::Extents;
 use head::Head;
 use index::{CELLS, Index};
-use journal::{Change, Frame, Journal, Part};
+use journal::{Change, Journal, Part};
 use race::Race;
-use row::{MARK, ROW, Row, Slot};
-use shape::Inputs;
 use weights::Weights;
 
 pub use compact::Compacted;
@@ -221,21 +222,19 @@ impl Parts {
         self.0.iter().flatten().try_for_each(Disk::sync)
     }
 
+    /// Syncs what is written past the journal.
+    fn sync_laid(&self) -> Result<()> {
+        let laid = [Part::Payload, Part::Logits, Part::Features];
+        let disks = laid
+            .iter()
+            .filter_map(|&part| self.0[part as usize].as_ref());
+        disks.into_iter().try_for_each(Disk::sync)
+    }
+
     fn remap(&mut self) -> Result<()> {
         self.0.iter_mut().flatten().try_for_each(Disk::remap)
     }
 }
-
-/// Bytes of one entry of a sidecar of `width` values: values, step, checksum.
-fn stride(width: u32) -> usize {
-    width as usize * 4 + 12
-}
-
-/// Journals are emptied at the latest when they are this long.
-const LONGEST_JOURNAL: u64 = 16 << 20;
-
-/// A frame's length is written in four bytes.
-const LONGEST_FRAME: u64 = 2 << 30;
 
 impl Store {
     /// Number of records.
@@ -283,534 +282,6 @@ impl Store {
         parts
             .sum::<Result<u64>>()
             .map(|sum| sum + self.journal.room())
-    }
-
-    /// Puts the records of an offer into the store, all or none; those that are in it already stay as
-    /// they are, so an offer can be repeated when its acknowledgement was lost. Returns how many
-    /// were new.
-    ///
-    /// # Errors
-    /// [`Error::Length`], [`Error::Payload`], [`Error::Sidecar`] for rows that do not fit the shape;
-    /// [`Error::Io`], after which the store is as before; [`Error::Unfinished`].
-    pub fn insert(&mut self, offer: &Offer<'_>, records: &Records<'_>) -> Result<usize> {
-        let inputs = Inputs::Rows(records.inputs);
-        self.enter(offer, inputs, records.logits, records.features)
-    }
-
-    /// The same for a store of [`Input::Bytes`].
-    ///
-    /// # Errors
-    /// Those of [`insert`](Store::insert).
-    pub fn insert_bytes(
-        &mut self,
-        offer: &Offer<'_>,
-        inputs: &[&[u8]],
-        logits: Option<&[f32]>,
-        features: Option<&[f32]>,
-    ) -> Result<usize> {
-        self.enter(offer, Inputs::Bytes(inputs), logits, features)
-    }
-
-    fn enter(
-        &mut self,
-        offer: &Offer<'_>,
-        inputs: Inputs<'_>,
-        logits: Option<&[f32]>,
-        features: Option<&[f32]>,
-    ) -> Result<usize> {
-        self.sound()?;
-        let shape = self.head.shape;
-        length("labels", offer.labels.len(), offer.ids.len())?;
-        inputs.check(shape.input, offer.ids.len())?;
-        let mut sidecars = Vec::new();
-        for (part, width, values) in [
-            (Part::Logits, shape.logits, logits),
-            (Part::Features, shape.features, features),
-        ] {
-            if let Some(width) = width {
-                let values = values.ok_or(Error::Sidecar {
-                    what: part.name(),
-                    why: "the store keeps them, the offer has none",
-                })?;
-                length(part.name(), values.len(), offer.ids.len() * width as usize)?;
-                sidecars.push((part, width as usize, values));
-            }
-        }
-
-        let mut new = Vec::with_capacity(offer.ids.len());
-        let mut once = HashSet::with_capacity(offer.ids.len());
-        for (row, id) in offer.ids.iter().enumerate() {
-            if once.insert(id) && self.find(id)?.is_none() {
-                new.push(row);
-            }
-        }
-        let slots = self.vacant(new.len())?;
-        let mut payload = Batch::new(self.parts.get(Part::Payload)?);
-        let (mut extents, mut rows) = (Vec::new(), Vec::new());
-        let mut bytes = Vec::new();
-        let mut laid = Ok(());
-        for (&row, &slot) in new.iter().zip(&slots) {
-            bytes.clear();
-            inputs.push(row, shape.unit(), &mut bytes);
-            let extent = self.state.extents.take(bytes.len() as u32);
-            extents.push(extent);
-            rows.push(Row {
-                meta: Meta {
-                    id: offer.ids[row],
-                    label: offer.labels[row],
-                    experience: offer.experience,
-                    task: offer.task,
-                    step: offer.step,
-                    arrival: self.state.seen + row as u64,
-                },
-                extent,
-                check: row::check(slot, &bytes),
-            });
-            laid = payload.add(extent.at, &bytes);
-            if laid.is_err() {
-                break;
-            }
-        }
-        let done = laid
-            .and_then(|()| payload.finish())
-            .and_then(|()| self.lay_sidecars(&sidecars, offer.step, &new, &slots))
-            .and_then(|()| match self.safety {
-                // It must be there before the journal says so.
-                Safety::Power => self.parts.sync(),
-                Safety::Process => Ok(()),
-            })
-            .and_then(|()| {
-                let mut frame = Frame::new();
-                let (mut row_run, mut mark_run) = (Run::new(Part::Rows), Run::new(Part::Marks));
-                let marks = Marks::default();
-                for (row, &slot) in rows.iter().zip(&slots) {
-                    row_run.add(slot, &row.encode(slot), &mut frame);
-                    mark_run.add(slot, &marks.encode(slot), &mut frame);
-                }
-                row_run.finish(&mut frame);
-                mark_run.finish(&mut frame);
-                self.commit(frame)
-            });
-        if let Err(e) = done {
-            if !self.unfinished {
-                self.state.extents.give_back(&extents);
-            }
-            return Err(e);
-        }
-
-        self.state.seen += offer.ids.len() as u64;
-        for (row, &slot) in rows.iter().zip(&slots) {
-            self.state.free.remove(&slot);
-            let digest = row.meta.id.mix();
-            match self.state.seats.get_mut(slot as usize) {
-                Some(vacant) => *vacant = Seat::new(digest),
-                None => self.state.seats.push(Seat::new(digest)),
-            }
-            self.state.index.insert(digest, slot, 0.0);
-        }
-        Ok(new.len())
-    }
-
-    /// The slots of the next `count` records: free ones, then new ones, ascending.
-    fn vacant(&self, count: usize) -> Result<Vec<u32>> {
-        let first = self.state.seats.len();
-        let fresh = count.saturating_sub(self.state.free.len());
-        let end = u32::try_from(first + fresh)
-            .map_err(|_| Error::Config(format!("a store has at most {} slots", u32::MAX)))?;
-        let free = self.state.free.iter().copied();
-        Ok(free.chain(first as u32..end).take(count).collect())
-    }
-
-    /// Writes sidecars where nobody looks yet.
-    fn lay_sidecars(
-        &self,
-        sidecars: &[(Part, usize, &[f32])],
-        step: u64,
-        new: &[usize],
-        slots: &[u32],
-    ) -> Result<()> {
-        for &(part, width, values) in sidecars {
-            let stride = stride(width as u32);
-            let mut batch = Batch::new(self.parts.get(part)?);
-            let mut entry = Vec::with_capacity(stride);
-            for (&row, &slot) in new.iter().zip(slots) {
-                entry.clear();
-                encode_sidecar(slot, &values[row * width..][..width], step, &mut entry);
-                batch.add(u64::from(slot) * stride as u64, &entry)?;
-            }
-            batch.finish()?;
-        }
-        Ok(())
-    }
-
-    /// Journals a change and makes it. An error before it is in the journal changes nothing.
-    fn commit(&mut self, mut frame: Frame) -> Result<()> {
-        if frame.changes().next().is_none() {
-            return Ok(());
-        }
-        if frame.len() > LONGEST_FRAME {
-            return Err(Error::Config(
-                "a change of more than 2 GiB; cut the batch into smaller ones".into(),
-            ));
-        }
-        if !self.journal.fits(&frame) {
-            self.settle(frame.len())?;
-        }
-        let sync = self.safety == Safety::Power;
-        if let Err(e) = self.journal.append(&mut frame, sync) {
-            self.unfinished = self.journal.is_torn();
-            return Err(e);
-        }
-        for change in frame.changes().flatten() {
-            if let Err(e) = self.parts.apply(change) {
-                self.unfinished = true;
-                return Err(e);
-            }
-        }
-        Ok(())
-    }
-
-    fn sound(&self) -> Result<()> {
-        match self.unfinished {
-            true => Err(Error::Unfinished(self.dir.clone())),
-            false => Ok(()),
-        }
-    }
-
-    /// Syncs all files and empties the journal, by overwriting it: afterwards nothing of a deleted record
-    /// is left in any file.
-    ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::Unfinished`].
-    pub fn checkpoint(&mut self) -> Result<()> {
-        self.sound()?;
-        self.settle(0)
-    }
-
-    /// The same, and makes the journal long enough for a frame of `needed` bytes.
-    fn settle(&mut self, needed: u64) -> Result<()> {
-        let room = self.journal.room();
-        if self.journal.is_empty() && needed <= room {
-            return Ok(());
-        }
-        self.parts.sync()?;
-        let longer = match needed {
-            0 => room,
-            _ => needed.max((room * 4).min(LONGEST_JOURNAL)).max(room),
-        };
-        let head = Head {
-            slots: self.state.seats.len() as u32,
-            payload: self
-                .state
-                .extents
-                .end
-                .min(self.parts.get(Part::Payload)?.len()?),
-            seen: self.state.seen,
-            room,
-            ..self.head.clone()
-        };
-        head.write(&self.dir)?;
-        self.head = head;
-        if let Err(e) = self.journal.empty() {
-            self.unfinished = true;
-            return Err(e);
-        }
-        self.parts.remap()?;
-        let waiting = std::mem::take(&mut self.state.waiting);
-        self.state.free.extend(waiting);
-        self.state.extents.settle();
-        if longer > room {
-            self.journal.grow(longer)?;
-            let head = Head {
-                room: longer,
-                ..self.head.clone()
-            };
-            head.write(&self.dir)?;
-            self.head = head;
-        }
-        Ok(())
-    }
-
-    /// The slot of a record.
-    ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::Corrupt`], [`Error::Truncated`].
-    pub fn find(&self, id: &ExampleId) -> Result<Option<u32>> {
-        for &slot in self.state.index.find(id.mix()) {
-            if self.row(slot)?.meta.id == *id {
-                return Ok(Some(slot));
-            }
-        }
-        Ok(None)
-    }
-
-    /// What is known of a record.
-    ///
-    /// # Errors
-    /// [`Error::Vacant`], [`Error::Io`], [`Error::Corrupt`], [`Error::Truncated`].
-    pub fn meta(&self, slot: u32) -> Result<Meta> {
-        let mut meta = self.row(slot)?.meta;
-        let Shape {
-            logits, features, ..
-        } = self.head.shape;
-        for (part, width) in [(Part::Logits, logits), (Part::Features, features)] {
-            if let Some(width) = width {
-                let entry = self.sidecar(part, width, slot)?;
-                meta.step = meta.step.max(row::u64_at(&entry, width as usize * 4));
-            }
-        }
-        Ok(meta)
-    }
-
-    /// Score, loss and counter of a record.
-    ///
-    /// # Errors
-    /// [`Error::Vacant`]; [`Error::Corrupt`] if they were damaged and not set since.
-    pub fn marks(&self, slot: u32) -> Result<Marks> {
-        let seat = self.seat(slot)?;
-        if let Some(what) = self.state.damaged.get(&slot) {
-            return Err(self.corrupt(Part::Marks, format!("the {what} of slot {slot}")));
-        }
-        let score = self.state.index.score(seat.digest, slot);
-        Ok(Marks {
-            score: score.unwrap_or(f32::NEG_INFINITY),
-            loss: seat.loss,
-            count: seat.count,
-        })
-    }
-
-    /// Appends the input of a record, as bytes (values are little-endian).
-    ///
-    /// # Errors
-    /// Those of [`meta`](Store::meta).
-    pub fn payload(&self, slot: u32, out: &mut Vec<u8>) -> Result<()> {
-        let Row {
-            meta,
-            extent,
-            check,
-        } = self.row(slot)?;
-        let disk = self.parts.get(Part::Payload)?;
-        let (from, len) = (out.len(), extent.len as usize);
-        if u64::from(extent.len) > shape::LONGEST {
-            return Err(self.corrupt(Part::Rows, format!("the length of {}", meta.id)));
-        }
-        out.resize(from + len, 0);
-        let read = disk.read(extent.at, &mut out[from..]).and_then(|()| {
-            match row::check(slot, &out[from..]) == check {
-                true => Ok(()),
-                false => Err(self.corrupt(Part::Payload, format!("the input of {}", meta.id))),
-            }
-        });
-        if read.is_err() {
-            out.truncate(from);
-        }
-        read
-    }
-
-    /// Appends the inputs of `slots` to `out`, row after row. Codes are turned into values by
-    /// `lookup`; `f32` inputs need none.
-    ///
-    /// # Errors
-    /// [`Error::Payload`] if codes are kept and no lookup is given, or bytes are kept;
-    /// [`Error::Length`] if its planes do not divide the input; those of [`payload`](Store::payload).
-    pub fn gather(&self, slots: &[u32], lookup: Option<&Lookup>, out: &mut Vec<f32>) -> Result<()> {
-        let refuse = |kept, what| Err(Error::Payload { kept, what });
-        let mut bytes = Vec::new();
-        for &slot in slots {
-            bytes.clear();
-            match (self.head.shape.input, lookup) {
-                (Input::F32(_), _) => {
-                    self.payload(slot, &mut bytes)?;
-                    row::push_values(&bytes, out);
-                }
-                (Input::U8(_), Some(lookup)) => {
-                    self.payload(slot, &mut bytes)?;
-                    lookup.decode(&bytes, out)?;
-                }
-                (Input::U8(_), None) => return refuse("u8", "is gathered without a lookup"),
-                (Input::Bytes, _) => {
-                    return refuse("bytes", "is gathered as values; read each payload");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends the kept logits of `slots` to `out`, row after row.
-    ///
-    /// # Errors
-    /// [`Error::Sidecar`] if the store keeps none; those of [`meta`](Store::meta).
-    pub fn gather_logits(&self, slots: &[u32], out: &mut Vec<f32>) -> Result<()> {
-        self.gather_sidecar(Part::Logits, self.head.shape.logits, slots, out)
-    }
-
-    /// Appends the kept features of `slots` to `out`, row after row.
-    ///
-    /// # Errors
-    /// [`Error::Sidecar`] if the store keeps none; those of [`meta`](Store::meta).
-    pub fn gather_features(&self, slots: &[u32], out: &mut Vec<f32>) -> Result<()> {
-        self.gather_sidecar(Part::Features, self.head.shape.features, slots, out)
-    }
-
-    fn gather_sidecar(
-        &self,
-        part: Part,
-        width: Option<u32>,
-        slots: &[u32],
-        out: &mut Vec<f32>,
-    ) -> Result<()> {
-        self.parts.get(part)?;
-        let width = width.unwrap_or(0);
-        for &slot in slots {
-            self.seat(slot)?;
-            let entry = self.sidecar(part, width, slot)?;
-            row::push_values(&entry[..width as usize * 4], out);
-        }
-        Ok(())
-    }
-
-    /// Sets score, loss and counter of `slots`, all or none.
-    ///
-    /// # Errors
-    /// [`Error::Length`]; [`Error::Vacant`]; [`Error::Weight`] for a score that is NaN or infinity;
-    /// [`Error::Io`], after which all is as before; [`Error::Unfinished`].
-    pub fn mark(&mut self, slots: &[u32], marks: &[Marks]) -> Result<()> {
-        self.sound()?;
-        length("marks", marks.len(), slots.len())?;
-        let mut frame = Frame::new();
-        for (&slot, marks) in slots.iter().zip(marks) {
-            self.seat(slot)?;
-            if marks.score.is_nan() || marks.score == f32::INFINITY {
-                return Err(Error::Weight {
-                    draw: "scores".into(),
-                    id: self.row(slot)?.meta.id,
-                    value: f64::from(marks.score),
-                });
-            }
-            frame.write(
-                Part::Marks,
-                u64::from(slot) * MARK as u64,
-                &marks.encode(slot),
-            );
-        }
-        self.commit(frame)?;
-        for (&slot, marks) in slots.iter().zip(marks) {
-            let seat = &mut self.state.seats[slot as usize];
-            seat.set(marks);
-            let digest = seat.digest;
-            self.state.index.set_score(digest, slot, marks.score);
-            self.state.damaged.remove(&slot);
-        }
-        Ok(())
-    }
-
-    /// Replaces the sidecars of `slots` by newer ones, written at `step`, all or none; `None` leaves
-    /// a sidecar as it is.
-    ///
-    /// # Errors
-    /// [`Error::Sidecar`] for a sidecar that the store does not keep, [`Error::Length`],
-    /// [`Error::Vacant`]; [`Error::Io`], after which all is as before; [`Error::Unfinished`].
-    pub fn rewrite(
-        &mut self,
-        slots: &[u32],
-        logits: Option<&[f32]>,
-        features: Option<&[f32]>,
-        step: u64,
-    ) -> Result<()> {
-        self.sound()?;
-        let shape = self.head.shape;
-        let mut frame = Frame::new();
-        for (part, width, values) in [
-            (Part::Logits, shape.logits, logits),
-            (Part::Features, shape.features, features),
-        ] {
-            let Some(values) = values else { continue };
-            self.parts.get(part)?;
-            let width = width.unwrap_or(0) as usize;
-            length(part.name(), values.len(), slots.len() * width)?;
-            let mut entry = Vec::new();
-            for (&slot, values) in slots.iter().zip(values.chunks_exact(width)) {
-                self.seat(slot)?;
-                entry.clear();
-                encode_sidecar(slot, values, step, &mut entry);
-                frame.write(part, u64::from(slot) * entry.len() as u64, &entry);
-            }
-        }
-        self.commit(frame)
-    }
-
-    /// Deletes records, all or none, and overwrites their bytes where they lie. Returns how many there
-    /// were. The journal names them until [`checkpoint`](Store::checkpoint) or
-    /// [`compact`](Store::compact).
-    ///
-    /// # Errors
-    /// [`Error::Io`], after which all is as before; [`Error::Unfinished`].
-    pub fn delete(&mut self, ids: &[ExampleId]) -> Result<usize> {
-        self.sound()?;
-        let mut slots = Vec::with_capacity(ids.len());
-        for id in ids {
-            slots.extend(self.find(id)?);
-        }
-        self.remove(slots)
-    }
-
-    /// Deletes every view of a record. Reads the rows of all records. Returns how many there were.
-    ///
-    /// # Errors
-    /// Those of [`delete`](Store::delete).
-    pub fn delete_base(&mut self, id: &ExampleId) -> Result<usize> {
-        self.sound()?;
-        let mut slots = Vec::new();
-        open::each_slot::<ROW>(self.parts.get(Part::Rows)?, |slot, bytes| {
-            if let Slot::Live(row) = Row::decode(slot, bytes)
-                && row.meta.id.same_base(id)
-            {
-                slots.push(slot);
-            }
-            Ok(())
-        })?;
-        self.remove(slots)
-    }
-
-    fn remove(&mut self, mut slots: Vec<u32>) -> Result<usize> {
-        slots.sort_unstable();
-        slots.dedup();
-        let mut extents = Vec::with_capacity(slots.len());
-        for &slot in &slots {
-            extents.push(self.row(slot)?.extent);
-        }
-        extents.sort_unstable_by_key(|extent| extent.at);
-        let mut frame = Frame::new();
-        for run in extents.chunk_by(|a, b| a.at + u64::from(a.len) == b.at) {
-            let len = run.iter().map(|extent| u64::from(extent.len)).sum();
-            frame.zero(Part::Payload, run[0].at, len);
-        }
-        let shape = self.head.shape;
-        for (part, stride) in [
-            (Part::Rows, Some(ROW)),
-            (Part::Marks, Some(MARK)),
-            (Part::Logits, shape.logits.map(stride)),
-            (Part::Features, shape.features.map(stride)),
-        ] {
-            let Some(stride) = stride.map(|stride| stride as u64) else {
-                continue;
-            };
-            for run in slots.chunk_by(|a, b| a + 1 == *b) {
-                frame.zero(part, u64::from(run[0]) * stride, run.len() as u64 * stride);
-            }
-        }
-        if slots.is_empty() {
-            return Ok(0);
-        }
-        self.commit(frame)?;
-        for &slot in &slots {
-            let seat = std::mem::replace(&mut self.state.seats[slot as usize], Seat::VACANT);
-            self.state.index.remove(seat.digest, slot);
-            self.state.damaged.remove(&slot);
-        }
-        self.state.waiting.extend(&slots);
-        extents.into_iter().for_each(|e| self.state.extents.free(e));
-        Ok(slots.len())
     }
 
     /// Draws records by name for a step: `size` of them, or all that can be drawn if there are no
@@ -867,44 +338,6 @@ impl Store {
             probabilities: found.iter().map(|arrival| arrival.weight / total).collect(),
         })
     }
-
-    fn seat(&self, slot: u32) -> Result<Seat> {
-        let seat = self.state.seats.get(slot as usize);
-        seat.copied()
-            .filter(Seat::is_live)
-            .ok_or(Error::Vacant(slot))
-    }
-
-    fn row(&self, slot: u32) -> Result<Row> {
-        self.seat(slot)?;
-        let mut bytes = [0; ROW];
-        let disk = self.parts.get(Part::Rows)?;
-        disk.read(u64::from(slot) * ROW as u64, &mut bytes)?;
-        match Row::decode(slot, &bytes) {
-            Slot::Live(row) => Ok(row),
-            Slot::Free | Slot::Damaged => {
-                Err(self.corrupt(Part::Rows, format!("the row of slot {slot}")))
-            }
-        }
-    }
-
-    /// Entry `slot` of a sidecar, checked.
-    fn sidecar(&self, part: Part, width: u32, slot: u32) -> Result<Vec<u8>> {
-        let mut entry = vec![0; stride(width)];
-        let at = u64::from(slot) * entry.len() as u64;
-        self.parts.get(part)?.read(at, &mut entry)?;
-        match row::sealed(slot, &entry) {
-            true => Ok(entry),
-            false => Err(self.corrupt(part, format!("the {} of slot {slot}", part.name()))),
-        }
-    }
-
-    fn corrupt(&self, part: Part, what: String) -> Error {
-        Error::Corrupt {
-            path: Parts::path(&self.dir, part, self.head.generation),
-            what,
-        }
-    }
 }
 
 impl Drop for Store {
@@ -913,81 +346,6 @@ impl Drop for Store {
         if !self.unfinished {
             // What cannot be done now is done when the store is opened.
             let _ = self.settle(0);
-        }
-    }
-}
-
-fn encode_sidecar(slot: u32, values: &[f32], step: u64, entry: &mut Vec<u8>) {
-    row::push_floats(values, entry);
-    entry.extend_from_slice(&step.to_le_bytes());
-    entry.extend_from_slice(&[0; 4]);
-    row::seal(slot, entry);
-}
-
-/// Pieces that lie one behind the other are written at once.
-struct Batch<'a> {
-    disk: &'a Disk,
-    at: u64,
-    bytes: Vec<u8>,
-}
-
-impl<'a> Batch<'a> {
-    fn new(disk: &'a Disk) -> Batch<'a> {
-        Batch {
-            disk,
-            at: 0,
-            bytes: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
-        if self.at + self.bytes.len() as u64 != at || self.bytes.len() >= disk::PIECE {
-            self.finish()?;
-            self.at = at;
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        let written = match self.bytes.is_empty() {
-            true => Ok(()),
-            false => self.disk.write(self.at, &self.bytes),
-        };
-        self.bytes.clear();
-        written
-    }
-}
-
-/// Entries of neighbouring slots are one change of a frame.
-struct Run {
-    part: Part,
-    at: u64,
-    bytes: Vec<u8>,
-}
-
-impl Run {
-    fn new(part: Part) -> Run {
-        Run {
-            part,
-            at: 0,
-            bytes: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, slot: u32, entry: &[u8], frame: &mut Frame) {
-        let at = u64::from(slot) * entry.len() as u64;
-        if self.at + self.bytes.len() as u64 != at {
-            self.finish(frame);
-            self.at = at;
-        }
-        self.bytes.extend_from_slice(entry);
-    }
-
-    fn finish(&mut self, frame: &mut Frame) {
-        if !self.bytes.is_empty() {
-            frame.write(self.part, self.at, &self.bytes);
-            self.bytes.clear();
         }
     }
 }

@@ -1,10 +1,20 @@
 //! Creating and opening: the lock, the journal carried out, and what of the records is in memory.
 
-use std::fs::{self, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 
-use super::disk::failed;
-use super::*;
+use ebb_space::Key;
+
+use super::disk::{self, Disk, failed};
+use super::extents::Extents;
+use super::head::{self, Head};
+use super::index::Index;
+use super::journal::{self, Journal, Part};
+use super::lay::stride;
+use super::row::{MARK, Marks, ROW, Row, Slot};
+use super::{Parts, Safety, Seat, Shape, State, Store};
+use crate::{Error, Result};
 
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";

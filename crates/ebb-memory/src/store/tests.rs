@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
+use ebb_space::{ExampleId, Key};
+
 use super::disk::fault;
-use super::index::cell_of;
-use super::*;
-use crate::record::Values;
+use super::index::{Index, cell_of};
+use super::race::Race;
+use super::{Input, Marks, Safety, Shape, Store};
+use crate::record::{Offer, Records, Values};
+use crate::{Error, Result};
 
 const SHAPE: Shape = Shape {
     input: Input::U8(30),
