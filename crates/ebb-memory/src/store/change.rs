@@ -227,8 +227,7 @@ impl Store {
             room,
             ..self.head.clone()
         };
-        head.write(&self.dir)?;
-        self.head = head;
+        self.put_head(head)?;
         if let Err(e) = self.journal.empty() {
             self.unfinished = true;
             return Err(e);
@@ -238,14 +237,33 @@ impl Store {
         self.state.free.extend(waiting);
         self.state.extents.settle();
         if longer > room {
-            self.journal.grow(longer)?;
-            let head = Head {
-                room: longer,
-                ..self.head.clone()
-            };
-            head.write(&self.dir)?;
-            self.head = head;
+            match self.journal.grow(longer) {
+                Ok(()) => self.put_head(Head {
+                    room: longer,
+                    ..self.head.clone()
+                })?,
+                // It serves as it is.
+                Err(e) if is_full(&e) && needed <= room => {}
+                Err(e) => return Err(e),
+            }
         }
         Ok(())
     }
+
+    /// Replaces the head, unless the disk is full: the old one asks less of the files and is as true,
+    /// and a deletion must be able to make room.
+    fn put_head(&mut self, head: Head) -> Result<()> {
+        match head.write(&self.dir) {
+            Ok(()) => self.head = head,
+            Err(e) if is_full(&e) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+}
+
+fn is_full(e: &Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(e, Error::Io { source, .. }
+        if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
 }

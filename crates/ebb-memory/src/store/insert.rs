@@ -24,7 +24,7 @@ impl Store {
         self.enter(offer, inputs, records.logits, records.features)
     }
 
-    /// The same for a store of [`Input::Bytes`].
+    /// The same for a store of [`Input::Bytes`](super::Input::Bytes).
     ///
     /// # Errors
     /// Those of [`insert`](Store::insert).
