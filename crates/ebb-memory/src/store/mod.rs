@@ -9,8 +9,8 @@
 //! bytes a record), never payloads.
 //!
 //! **Why not an embedded database.** `redb` and its kin copy a page of 4 KiB for a changed
-//! counter of 4 bytes, and leave what was deleted in free pages and in the slack of live ones;
-//! nothing short of rewriting the file removes it. Here a change costs its own bytes twice, and a
+//! counter of 4 bytes, and leave what was deleted in free pages and in the slack of live ones; some of
+//! it outlives even the compaction. Here a change costs its own bytes twice, and a
 //! deletion is an overwrite where the bytes lie. What is given up: one form of record a store, one
 //! user at a time, no queries. Measured beside SQLite and redb in `docs/evidence/store.md`.
 //!
