@@ -207,7 +207,7 @@ fn draws_wide(key: Key, mixes: &[u64], numbers: &mut [u64]) {
 
 /// `key.draw` of each digest, with 64-bit vector multiplication where the processor has it: the
 /// same integers, about four times as fast.
-fn draws(key: Key, mixes: &[u64], numbers: &mut [u64]) {
+pub(crate) fn draws(key: Key, mixes: &[u64], numbers: &mut [u64]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
         // SAFETY: the processor has the features that the function asks for.

@@ -104,6 +104,26 @@ pub enum Error {
     /// The file is not a memory at all.
     #[error("{0} is not a replay memory; point to the `memory` directory of a run")]
     NotAMemory(PathBuf),
+    /// There is no record in a slot.
+    #[error(
+        "slot {0} holds no record; slots hold until the record is deleted or the store compacted"
+    )]
+    Vacant(u32),
+    /// The folder is not a store at all.
+    #[error("{0} holds no replay store; point to a folder that `Store::create` made")]
+    NotAStore(PathBuf),
+    /// The folder has something in it.
+    #[error("{0} is not empty; open the store that is there, or create one in a folder of its own")]
+    NotEmpty(PathBuf),
+    /// Another process has the store open.
+    #[error("{0} is open in another process; a store has one user at a time: close it there first")]
+    Locked(PathBuf),
+    /// A change could not be finished in place, though it is safe in the journal.
+    #[error(
+        "an earlier change of {0} could not be finished; see to what stopped it (a full disk?) and \
+         open the store again: nothing that was acknowledged is lost"
+    )]
+    Unfinished(PathBuf),
     /// The file is of another format version.
     #[error(
         "{path} has format version {found}, this program reads {known}; use the program that wrote it"

@@ -273,7 +273,7 @@ fn decode(bytes: &[u8], path: &Path, key: Key) -> Result<Memory> {
 }
 
 /// A number that only the right key reproduces.
-fn fingerprint(key: Key) -> u64 {
+pub(crate) fn fingerprint(key: Key) -> u64 {
     key.sub("fingerprint").draw(0)
 }
 
@@ -315,7 +315,7 @@ fn write_floats(out: &mut impl Write, values: &[f32]) -> io::Result<()> {
 }
 
 /// Makes a rename in `dir` durable. Directories cannot be opened for this everywhere.
-fn sync_directory(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(dir)?.sync_all()
     } else {

@@ -8,6 +8,9 @@
 //! * **Draws** ([`Memory::draw`]) are named and keyed by (name, step, example id), without
 //!   replacement, and say with which probability each record came.
 //!
+//! * A **store** ([`Store`]) keeps records on disk, ten million and more: crash-safe, with updates of
+//!   sidecars in place, the same named draws, and deletion that leaves no byte in its files.
+//!
 //! Every choice is a pure function of the key and the example's id, never of its position: taking
 //! one record out of a stream leaves all other decisions as they were.
 //!
@@ -44,6 +47,7 @@ mod reservoir;
 mod ring;
 mod shares;
 mod slab;
+mod store;
 
 pub use draw::{Draw, Select};
 pub use error::{Error, Result};
@@ -52,3 +56,4 @@ pub use memory::{Config, Memory, Plan};
 pub use policy::{Fill, Keep};
 pub use product::ProductQuantiser;
 pub use record::{Form, Lookup, Meta, Offer, Payload, Records, Values};
+pub use store::{By, Compacted, Input, Marks, Safety, Shape, Store};
