@@ -5,7 +5,8 @@ mod common;
 use common::Desk;
 use serde_json::Value;
 use std::fs;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 const REQUEST: &str = "\
 format_version = 1
@@ -147,4 +148,63 @@ fn what_cannot_be_is_said() {
         "forget submit request.toml --run run --keys run/keys --office other",
     );
     assert_eq!(inside.status.code(), Some(2));
+}
+
+/// Killed at any moment, the same command goes on, and comes to the same bits.
+#[test]
+fn a_request_survives_being_killed() {
+    let desk = Desk::new();
+    ok(
+        &desk,
+        "learn --method er --set train.steps=60 --set save.checkpoint-every=10 -o run -q",
+    );
+    fs::write(
+        desk.path("request.toml"),
+        REQUEST.replace("class = 7", "class = 1"),
+    )
+    .unwrap();
+    ok(&desk, "forget submit request.toml --run run --keys keys");
+    let id = id(&desk);
+    let line = format!("forget run {id} --keys keys -o erased -q --json");
+    let words: Vec<&str> = line.split(' ').collect();
+    for wait in [5, 15, 25, 35, 50, 70, 90, 120, 160, 200] {
+        let mut child = desk
+            .command(&words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        // It may have ended before.
+        let _ = child.kill();
+        child.wait().unwrap();
+        ok(&desk, "ledger verify office");
+    }
+    let work: Value = serde_json::from_str(&ok(&desk, &line)).unwrap();
+    let verified = ok(
+        &desk,
+        &format!("forget verify {id} --keys keys --prove --json"),
+    );
+    let verified: Value = serde_json::from_str(&verified).unwrap();
+    assert_eq!(verified["same-bits"], true);
+    // What was told twice would be found here.
+    let told = ok(&desk, "ledger show office");
+    assert_eq!(told.matches("erased").count(), 1, "{told}");
+    assert_eq!(told.matches("planned").count(), 1, "{told}");
+    for _ in 0..3 {
+        let purge = format!("forget purge {id} --keys keys");
+        let words: Vec<&str> = purge.split(' ').collect();
+        let mut child = desk
+            .command(&words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(3));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    ok(&desk, &format!("forget purge {id} --keys keys"));
+    assert_eq!(ok(&desk, "ledger show office").matches("purged").count(), 1);
+    assert!(!desk.path("run").exists() && work["purged"] == false);
 }

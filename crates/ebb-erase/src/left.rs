@@ -17,6 +17,7 @@ use ebb_learn::objective::remembering;
 use ebb_space::stats::{auroc, mean_ci_t};
 use ebb_space::{Direction, Number, Unit};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Level of the intervals.
 const LEVEL: f64 = 0.95;
@@ -42,8 +43,8 @@ impl Default for Relearning {
     }
 }
 
-/// Everything measured of a model: `forget_accuracy`, `forget_loss`, the same of `retain` and `test`,
-/// `attack_auc` (how well the loss tells the records from test examples of their kind) and
+/// Everything measured of a model: `forget_accuracy`, `forget_loss`, the same of `retain` and of `test`
+/// (test examples of the kinds that stay, since a class that goes takes its own with it), `attack_auc` (how well the loss tells the records from test examples of their kind) and
 /// `relearnt_accuracy`. The model is as it was afterwards.
 ///
 /// # Errors
@@ -57,10 +58,17 @@ pub fn left(subject: &mut Subject, relearning: &Relearning) -> Result<Vec<Number
         .iter()
         .flat_map(|e| e.items.iter().copied())
         .collect();
-    let test = sample(subject, &all);
-    let kind = |item: &Item| (item.task, item.label);
-    let alike: Vec<Item> = (all.iter().copied())
-        .filter(|t| subject.forget.iter().any(|f| kind(f) == kind(t)))
+    let (gone, stays) = (kinds(&subject.forget), kinds(&subject.retain));
+    let test: Vec<Item> = all
+        .iter()
+        .filter(|t| !is_whole(&gone, &stays, &kind(t)))
+        .copied()
+        .collect();
+    let test = sample(subject, &test);
+    let alike: Vec<Item> = all
+        .iter()
+        .filter(|t| gone.contains_key(&kind(t)))
+        .copied()
         .collect();
     let alike = sample(subject, &alike);
     let mut numbers = Vec::new();
@@ -94,6 +102,32 @@ pub fn left(subject: &mut Subject, relearning: &Relearning) -> Result<Vec<Number
         .set_weights(&before)
         .map_err(ebb_learn::Error::from)?;
     Ok(numbers)
+}
+
+/// What records are alike in: their head and label.
+pub(crate) type Kind = (u16, u32);
+
+fn kind(item: &Item) -> Kind {
+    (item.task, item.label)
+}
+
+/// How many items of each kind there are.
+pub(crate) fn kinds(items: &[Item]) -> BTreeMap<Kind, usize> {
+    let mut counts = BTreeMap::new();
+    items
+        .iter()
+        .for_each(|i| *counts.entry(kind(i)).or_default() += 1);
+    counts
+}
+
+/// Whether (nearly) all records of a kind are to go.
+pub(crate) fn is_whole(
+    gone: &BTreeMap<Kind, usize>,
+    stays: &BTreeMap<Kind, usize>,
+    kind: &Kind,
+) -> bool {
+    let count = |of: &BTreeMap<Kind, usize>| of.get(kind).copied().unwrap_or(0) as f64;
+    count(gone) > 0.0 && count(gone) >= 0.9 * (count(gone) + count(stays))
 }
 
 /// At most [`MOST`] items, decided by their ids.

@@ -363,6 +363,7 @@ impl Forget {
             ">records",
             ">others",
             ">test",
+            ">test loss",
             ">attack",
             ">relearnt",
             ">seconds",
@@ -377,6 +378,10 @@ impl Forget {
                 value("forget_accuracy"),
                 value("retain_accuracy"),
                 value("test_accuracy"),
+                r.numbers
+                    .iter()
+                    .find(|n| n.name == "test_loss")
+                    .map_or("–".into(), |n| format!("{:.3}", n.value)),
                 value("attack_auc"),
                 value("relearnt_accuracy"),
                 format!("{:.1}", r.seconds),
@@ -389,7 +394,7 @@ impl Forget {
         {
             text += &format!("{method} failed: {why}\n");
         }
-        text += "\naccuracy in per cent; attack: records told from test examples of their kind by their loss \
+        text += "\naccuracy in per cent; test: test examples of what stays; attack: records told from test examples of their kind by their loss \
                  (50: not at all); relearnt: accuracy on the records after ten small steps on them\n";
         text += &format!("\ntake {}\n", out::bold(&terminal, &advice.method));
         for why in &advice.because {
