@@ -197,7 +197,8 @@ impl Office {
             How::Exact => {
                 let route = exact::route(&case.run, &ids)?;
                 match begun_before(out, &recipe)? {
-                    Some(dir) => resume_into(dir, around)?,
+                    Some(dir) if dir.states().head().is_some() => resume_into(dir, around)?,
+                    Some(dir) => exact::retrain(&case.run, &route, dir, around)?,
                     None => exact::retrain(&case.run, &route, fresh(out, &recipe)?, around)?,
                 }
             }
@@ -267,9 +268,11 @@ impl Office {
         // What is there is whole, or is made anew: this takes no states on its way.
         if let Some(dir) = begun_before(out, recipe)? {
             drop(dir);
-            let view = RunView::load(out)?;
-            if view.summary.finished {
-                return Ok(view.summary);
+            if out.join("summary.json").is_file() {
+                let summary = RunView::load(out)?.summary;
+                if summary.finished {
+                    return Ok(summary);
+                }
             }
             std::fs::remove_dir_all(out).map_err(|source| Error::Io {
                 action: "remove",
@@ -353,14 +356,15 @@ fn begun_before(out: &Path, recipe: &Recipe) -> Result<Option<RunDir>> {
     if !out.join("recipe.toml").is_file() {
         return Ok(None);
     }
-    let view = RunView::load(out)?;
-    if Recipe::parse(&view.recipe, &[])?.hash() != recipe.hash() {
+    // A run that was cut off before its first record has nothing to be viewed.
+    let dir = RunDir::open(out)?;
+    if Recipe::parse(&dir.recipe()?, &[])?.hash() != recipe.hash() {
         return Err(Error::Run {
             path: out.to_owned(),
             reason: "there is another run: choose another place with -o".into(),
         });
     }
-    Ok(Some(RunDir::open(out)?))
+    Ok(Some(dir))
 }
 
 fn fresh(out: &Path, recipe: &Recipe) -> Result<RunDir> {
