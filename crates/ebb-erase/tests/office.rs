@@ -16,7 +16,7 @@ fn clock() -> u64 {
 
 const FACTS: &str = r#"
 method = "er"
-with = { capacity = 20 }
+with = { capacity = 200 }
 stream = { dataset = "text" }
 network = { kind = "decoder", width = 16, layers = 1, heads = 2 }
 train = { optimizer = "adamw", lr = 0.003, batch = 6, epochs = 1 }
@@ -109,10 +109,13 @@ fn files(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     all
 }
 
-/// Where rows of f32 tokens of a text stand: a memory keeps texts as these.
+/// The tokens of a text as rows have them: a memory keeps texts as these.
 fn as_tokens(text: &str) -> Vec<u8> {
-    text.bytes()
-        .flat_map(|b| f32::from(b).to_le_bytes())
+    let tokenizer = ebb_hub::Tokenizer::bytes().expect("a tokenizer");
+    let tokens = tokenizer.encode(text, false).expect("tokens");
+    tokens
+        .iter()
+        .flat_map(|t| (*t as f32).to_le_bytes())
         .collect()
 }
 
@@ -158,6 +161,7 @@ fn a_request_on_its_whole_road() {
         })
         .collect();
     assert!(found[0] > 0, "its id stands in the lineage: {found:?}");
+    assert!(found[1] > 0, "its tokens stand in the memory: {found:?}");
 
     let route = office.route(&case, &data).expect("a route");
     assert!(route.kept_steps > 0 && route.share() < 1.0, "{route:?}");
