@@ -59,7 +59,7 @@ impl Form {
                 format!(" {asked} {said}. So the answer is {said}."),
             ),
             Form::YesNo => {
-                let right = other(0).is_none() || key.sub("right").draw(0) % 2 == 0;
+                let right = other(0).is_none() || key.sub("right").draw(0).is_multiple_of(2);
                 let shown = if right {
                     said
                 } else {

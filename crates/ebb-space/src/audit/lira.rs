@@ -34,15 +34,23 @@ pub enum Spread {
 }
 
 /// `ln(p/(1−p))` of the label's probability, from logits: without the rounding of `1 − p`, and near
-/// normal over models. NaN where a logit is.
+/// normal over models.
 ///
-/// # Panics
-/// If `label` is not below the number of logits.
-pub fn log_odds(logits: &[f64], label: usize) -> f64 {
+/// # Errors
+/// Fewer than two logits, one that is not finite, a label that has none.
+pub fn log_odds(logits: &[f64], label: usize) -> Result<f64> {
+    check(logits, 2)?;
+    let Some(of_label) = logits.get(label) else {
+        return Err(Error::BadIndex {
+            what: "the label",
+            index: label,
+            len: logits.len(),
+        });
+    };
     let others = || (logits.iter().enumerate()).filter(|(i, _)| *i != label);
     let most = others().map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = others().map(|(_, z)| (z - most).exp()).sum();
-    logits[label] - most - sum.ln()
+    Ok(of_label - most - sum.ln())
 }
 
 /// The log-likelihood ratio of each record; greater means rather a member.
@@ -163,7 +171,7 @@ mod tests {
             .iter()
             .map(|[with, without]| Shadows { with, without })
             .collect();
-        let member = |r: u64| r % 2 == 0;
+        let member = |r: u64| r.is_multiple_of(2);
         let observed: Vec<f64> = (0..records)
             .map(|r| score(r, "target", 0, if member(r) { 1.5 } else { 0.0 }))
             .collect();
@@ -197,10 +205,13 @@ mod tests {
     fn log_odds_keep_their_digits() {
         let p = [0.2f64, 0.5, 0.3];
         let logits = p.map(f64::ln);
-        assert!((log_odds(&logits, 0) - (0.2f64 / 0.8).ln()).abs() < 1e-15);
+        let got = log_odds(&logits, 0).unwrap();
+        assert!((got - (0.2f64 / 0.8).ln()).abs() < 1e-15);
         // p = 1 to the last bit of f64, and still told apart.
-        assert_eq!(log_odds(&[100.0, 0.0], 0), 100.0);
-        assert_eq!(log_odds(&[1000.0, 0.0], 0), 1000.0);
+        assert_eq!(log_odds(&[100.0, 0.0], 0), Ok(100.0));
+        assert_eq!(log_odds(&[1000.0, 0.0], 0), Ok(1000.0));
+        assert!(log_odds(&[0.0, 1.0], 2).is_err() && log_odds(&[0.0], 0).is_err());
+        assert!(log_odds(&[0.0, f64::NAN], 0).is_err());
     }
 
     #[test]

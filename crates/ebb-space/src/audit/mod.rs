@@ -31,7 +31,7 @@ pub use entropy::{entropies, entropy_attack};
 pub use ks::{ForgetQuality, forget_quality};
 pub use lira::{Shadows, Spread, lira, log_odds};
 pub use nomus::{Attack, loss_attack, nomus};
-pub use outputs::{activation_distance, jensen_shannon, zrf};
+pub use outputs::{activation_distance, zrf};
 pub use priv_leak::priv_leak;
 pub use rmia::{Signal, rmia};
 pub use roc::Scores;

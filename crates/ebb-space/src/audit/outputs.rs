@@ -43,9 +43,8 @@ pub(super) fn distributions<'a>(
     Ok(rows)
 }
 
-/// Jensen–Shannon divergence of two distributions in bits, in [0, 1]. Nothing is checked: sums that
-/// are not 1 give a number that means nothing.
-pub fn jensen_shannon(p: &[f64], q: &[f64]) -> f64 {
+/// Jensen–Shannon divergence of two distributions in bits, in [0, 1].
+fn jensen_shannon(p: &[f64], q: &[f64]) -> f64 {
     let part = |a: f64, m: f64| if a > 0.0 { a * (a / m).log2() } else { 0.0 };
     let both = p.iter().zip(q).map(|(&p, &q)| {
         let m = 0.5 * (p + q);
