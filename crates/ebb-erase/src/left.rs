@@ -14,7 +14,8 @@ use ebb_data::{Item, Part as Data};
 use ebb_learn::Oracle;
 use ebb_learn::evaluate::{Outcome, evaluate_part};
 use ebb_learn::objective::remembering;
-use ebb_space::stats::{auroc, mean_ci_t};
+use ebb_space::audit::Scores;
+use ebb_space::stats::mean_ci_t;
 use ebb_space::{Direction, Number, Unit};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -173,26 +174,21 @@ fn loss(name: &str, outcomes: &[Outcome]) -> Number {
     mean(name, &losses, Direction::Lower, "mean cross-entropy")
 }
 
-/// The area under the curve of telling `members` from `others` by a lower loss, with its interval after
-/// Hanley & McNeil (1982); none where one of them is empty or a loss is no number.
+/// The area under the curve of telling `members` from `others` by a lower loss; none where one of them is
+/// empty or a loss is no number.
 fn attack(members: &[Outcome], others: &[Outcome]) -> Option<Number> {
-    let scores: Vec<f64> = members
-        .iter()
-        .chain(others)
-        .map(|o| -f64::from(o.loss))
-        .collect();
-    let positive: Vec<bool> = (0..scores.len()).map(|i| i < members.len()).collect();
-    let auc = auroc(&scores, &positive).ok()?;
-    let (m, n) = (members.len() as f64, others.len() as f64);
-    let (q1, q2) = (auc / (2.0 - auc), 2.0 * auc * auc / (1.0 + auc));
-    let variance =
-        (auc * (1.0 - auc) + (m - 1.0) * (q1 - auc * auc) + (n - 1.0) * (q2 - auc * auc)) / (m * n);
-    let half = 1.96 * variance.max(0.0).sqrt();
+    let scores = |of: &[Outcome]| of.iter().map(|o| -f64::from(o.loss)).collect::<Vec<_>>();
+    let (inside, outside) = (scores(members), scores(others));
+    let scores = Scores {
+        members: &inside,
+        others: &outside,
+    };
+    let auc = scores.auc(LEVEL).ok()?;
     Some(Number {
         name: "attack_auc".into(),
-        value: auc,
-        ci_low: Some((auc - half).max(0.0)),
-        ci_high: Some((auc + half).min(1.0)),
+        value: auc.value,
+        ci_low: Some(auc.low),
+        ci_high: Some(auc.high),
         n: members.len().min(others.len()),
         unit: Unit::Example,
         direction: Direction::Lower,

@@ -59,6 +59,19 @@ pub enum Error {
     /// A probability outside its range.
     #[error("{0} is not a probability in the range this statistic needs")]
     BadLevel(f64),
+    /// Outputs that are no probabilities.
+    #[error(
+        "row {row} of {what} is no distribution (its values sum to {sum}): give the softmax of the \
+         logits"
+    )]
+    BadDistribution {
+        /// Whose outputs.
+        what: &'static str,
+        /// The first such row.
+        row: usize,
+        /// The sum of its values; not a number where one of them is negative or not finite.
+        sum: f64,
+    },
     /// Not a proportion.
     #[error("{k} of {n} is not a proportion: the part must not exceed a whole of at least one")]
     BadProportion {

@@ -6,10 +6,12 @@
 //!   [`Subspace`] projections; the kernels of the diagonal Fisher, by name ([`FisherKind`]).
 //! - **Merging**: [`merge`], rules that make one task vector of several.
 //! - **Statistics**: [`stats`], and the [`Number`] that carries its meaning.
+//! - **Audits**: [`audit`], what is still known of records, from scores and outputs.
 //! - **Keyed randomness**: [`Key`], and the identity of an example, [`ExampleId`].
 //!
 //! Pure functions of their arguments: no files, no clocks, no threads, no global state.
 
+pub mod audit;
 mod bands;
 mod batch;
 mod bernoulli;

@@ -69,6 +69,9 @@ pub enum Error {
     /// A setting that means nothing.
     #[error("{0}")]
     Setting(String),
+    /// Logits or tokens of which a measure cannot be taken.
+    #[error("this cannot be measured: {0}")]
+    Measure(String),
     /// From the tokenizer or the chat template.
     #[error(transparent)]
     Hub(#[from] ebb_hub::Error),

@@ -8,7 +8,7 @@
 //! - [`worlds`]: generated tasks whose truth is known: facts, instructions, modular arithmetic.
 //! - [`General`]: one frozen set of texts and questions that measures what a model could do before.
 //! - [`Form`]: one question asked in several forms.
-//! - [`metrics`]: exact match, ROUGE-L, perplexity.
+//! - [`metrics`]: exact match, ROUGE-L, perplexity; what was learnt by heart, membership, truth.
 //!
 //! ```
 //! use ebb_text::metrics::normalised_match;

@@ -21,7 +21,7 @@ pub use weibull::Weibull;
 use crate::{Error, Result};
 
 /// The sample has at least `least` values, all finite.
-fn check(sample: &[f64], least: usize) -> Result<()> {
+pub(crate) fn check(sample: &[f64], least: usize) -> Result<()> {
     if sample.len() < least {
         return Err(Error::SampleTooSmall {
             needed: least,
@@ -37,7 +37,7 @@ fn check(sample: &[f64], least: usize) -> Result<()> {
     }
 }
 
-fn check_level(level: f64) -> Result<()> {
+pub(crate) fn check_level(level: f64) -> Result<()> {
     if level > 0.0 && level < 1.0 {
         Ok(())
     } else {
@@ -45,12 +45,12 @@ fn check_level(level: f64) -> Result<()> {
     }
 }
 
-fn mean(sample: &[f64]) -> f64 {
+pub(crate) fn mean(sample: &[f64]) -> f64 {
     sample.iter().sum::<f64>() / sample.len() as f64
 }
 
 /// Unbiased variance by the two-pass formula.
-fn variance(sample: &[f64]) -> f64 {
+pub(crate) fn variance(sample: &[f64]) -> f64 {
     let m = mean(sample);
     sample.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / (sample.len() - 1) as f64
 }
