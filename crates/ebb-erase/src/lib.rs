@@ -4,7 +4,7 @@
 //! - [`Method`]: erasers that change the weights: selective dampening, ascent, preference, anchored
 //!   forgetting, influence. Each says what it needs and what it claims.
 //! - [`plan`]: each method tried on other records first, and what to do.
-//! - [`left`]: what is left of the records in a model; [`equivalent`]: beside models that never saw them.
+//! - [`left()`]: what is left of the records in a model; [`equivalent`]: beside models that never saw them.
 //! - [`office`]: the road of a request, from what was asked to a signed certificate.
 //!
 //! No run is ever changed: what was erased from becomes a new run, and the old one is removed when that is
