@@ -87,7 +87,7 @@ pub fn learn_into(session: Session, dir: RunDir, around: &mut Around) -> Result<
 }
 
 /// Runs a session into a directory that was just created for it, beginning behind states of the run in
-/// `from`: ends of experiences, in their order, that are what this session would have come to itself.
+/// `from`: ends of experiences, in their order, that are what this recipe would have come to itself.
 /// They become states of this run, measured on its own test sets. Where the two runs do not even begin
 /// with the same weights, nothing is taken over.
 ///
